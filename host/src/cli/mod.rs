@@ -1,0 +1,1 @@
+//! The command line: arguments, commands, exit codes. Never decides anything about events.

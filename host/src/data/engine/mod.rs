@@ -1,0 +1,1 @@
+//! The engine's decisions: `step(input, now) -> actions`, deterministic, without I/O.

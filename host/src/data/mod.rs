@@ -1,0 +1,10 @@
+//! The data plane: the path of an event, one module a step.
+//!
+//! `source → route → plugin → sink → offset`, on one shard's thread, in batches, with no lock and no hand-off. What is
+//! decided about events (settled, committed, retried, parked) is decided by [`engine`], which does no I/O.
+
+pub mod engine;
+pub mod event;
+pub mod failure;
+pub mod filter;
+pub mod plugin;

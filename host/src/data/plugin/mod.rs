@@ -1,0 +1,3 @@
+//! Plugins: loading, verifying and compiling them, and calling them with batches under limits.
+
+pub mod verdicts;

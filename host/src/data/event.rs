@@ -1,5 +1,9 @@
 //! An event as the data plane sees it: borrowed from the client's buffers, never copied to be looked at.
 
+use std::ops::Range;
+
+use super::plugin::verdicts::Verdicts;
+
 /// One record of a topic. In a chain, a later plugin sees the origin's topic, partition, offset and timestamp with the
 /// key, value and headers of the output before.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +43,27 @@ pub enum Headers<'a> {
     Slice(&'a [Header<'a>]),
     /// In librdkafka's memory.
     Native(crate::kafka::HeadersRef<'a>),
+    /// Of an output of the plugin before, in a chain.
+    Output(OutputHeaders<'a>),
+}
+
+/// The headers that a plugin gave one of its outputs.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputHeaders<'a> {
+    verdicts: &'a Verdicts,
+    start: u32,
+    end: u32,
+}
+
+impl<'a> OutputHeaders<'a> {
+    /// A range of the headers of these verdicts.
+    pub fn new(verdicts: &'a Verdicts, range: Range<u32>) -> Self {
+        Self {
+            verdicts,
+            start: range.start,
+            end: range.end,
+        }
+    }
 }
 
 impl<'a> Headers<'a> {
@@ -48,6 +73,7 @@ impl<'a> Headers<'a> {
             Headers::Empty => 0,
             Headers::Slice(slice) => slice.len(),
             Headers::Native(native) => native.len(),
+            Headers::Output(output) => (output.end - output.start) as usize,
         }
     }
 
@@ -62,6 +88,7 @@ impl<'a> Headers<'a> {
             Headers::Empty => None,
             Headers::Slice(slice) => slice.get(index).copied(),
             Headers::Native(native) => native.get(index),
+            Headers::Output(output) => output.verdicts.headers(output.start..output.end).nth(index),
         }
     }
 

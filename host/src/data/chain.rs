@@ -1,0 +1,419 @@
+//! A route's chain of plugins over a batch of one lane's events. Takes the events that the route picked, and gives one
+//! answer for each: what is ready to be produced, in its order, or why it failed. Produces nothing itself.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::event::{Event, Headers, OutputHeaders};
+use super::failure::{Failure, Kind};
+use super::plugin::verdicts::{Field, HeaderList, Output, Verdict, Verdicts};
+
+/// What the calls of one batch have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The route, by its id.
+    pub route: &'a str,
+    /// The generation that the batch sees.
+    pub generation: u64,
+    /// 1 the first time these events are offered, more after transient failures.
+    pub attempt: u32,
+}
+
+/// Something that answers a batch: an instance of a plugin with all that keeps it going.
+pub trait Worker {
+    /// Appends exactly one verdict for each event, in their order. Calls `between` now and then, at least each 100 ms
+    /// of its work, so that the shard can keep its place in the group.
+    fn run(
+        &mut self,
+        call: &Call<'_>,
+        events: &[Event<'_>],
+        verdicts: &mut Verdicts,
+        between: &mut dyn FnMut(),
+    );
+}
+
+/// Where a port leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// To the next plugin of the chain.
+    Next,
+    /// To an output topic, by its index.
+    Topic(u16),
+    /// Nowhere: the route does not bind it.
+    Unbound,
+}
+
+/// One plugin of a chain.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Index of its worker on this shard; routes that agree in plugin, config and ports share one.
+    pub worker: usize,
+    /// For each port that the plugin describes.
+    pub targets: Vec<Target>,
+}
+
+/// An output on its way out, borrowed from wherever its parts are.
+#[derive(Debug, Clone, Copy)]
+pub struct Ready<'a> {
+    /// Index of its topic.
+    pub topic: u16,
+    /// Its key, if any.
+    pub key: Option<&'a [u8]>,
+    /// Its value, if any.
+    pub value: Option<&'a [u8]>,
+    /// Its headers, those of the host not yet among them.
+    pub headers: Headers<'a>,
+    /// Milliseconds since the Unix epoch, or -1: none.
+    pub timestamp: i64,
+    /// None: by the key.
+    pub partition: Option<u32>,
+}
+
+/// What became of one event on one route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// These of [`Run::ready`]; none is a deliberate drop.
+    Ready(Range<u32>),
+    /// It failed, in the plugin of this stage, or before any.
+    Failed {
+        /// What happened.
+        failure: Failure,
+        /// Index into the route's stages.
+        stage: Option<usize>,
+    },
+}
+
+/// A batch's answers.
+#[derive(Debug, Default)]
+pub struct Run<'a> {
+    /// The outputs of all events, in the events' order.
+    pub ready: Vec<Ready<'a>>,
+    /// One for each event.
+    pub answers: Vec<Answer>,
+}
+
+/// One stage's part of a run: its events, what was said of them, and where its children begin in the next stage.
+struct View<'a> {
+    events: Cow<'a, [Event<'a>]>,
+    verdicts: &'a Verdicts,
+    children: Vec<u32>,
+}
+
+/// Runs events through a chain. `arenas` holds as many verdicts as there are stages. Without stages, each event goes to
+/// `direct` as it is.
+pub fn run<'a, W: Worker>(
+    stages: &[Stage],
+    direct: u16,
+    workers: &mut [W],
+    call: &Call<'_>,
+    events: &'a [Event<'a>],
+    arenas: &'a mut [Verdicts],
+    between: &mut dyn FnMut(),
+) -> Run<'a> {
+    if stages.is_empty() {
+        return forward(events, direct);
+    }
+    let mut views = Vec::with_capacity(stages.len());
+    descend(
+        stages,
+        workers,
+        call,
+        Cow::Borrowed(events),
+        arenas,
+        between,
+        &mut views,
+    );
+    let mut run = Run {
+        ready: Vec::with_capacity(events.len()),
+        answers: Vec::with_capacity(events.len()),
+    };
+    for index in 0..events.len() {
+        let first = run.ready.len();
+        let answer = match assemble(stages, &views, 0, index, &mut run.ready) {
+            Ok(()) => Answer::Ready(first as u32..run.ready.len() as u32),
+            Err((stage, failure)) => {
+                run.ready.truncate(first);
+                Answer::Failed {
+                    failure: failure.clone(),
+                    stage: Some(stage),
+                }
+            }
+        };
+        run.answers.push(answer);
+    }
+    run
+}
+
+fn forward<'a>(events: &'a [Event<'a>], topic: u16) -> Run<'a> {
+    let ready = events.iter().map(|event| Ready {
+        topic,
+        key: event.key,
+        value: event.value,
+        headers: event.headers,
+        timestamp: event.timestamp,
+        partition: None,
+    });
+    Run {
+        ready: ready.collect(),
+        answers: (0..events.len() as u32)
+            .map(|index| Answer::Ready(index..index + 1))
+            .collect(),
+    }
+}
+
+/// Runs the first of the stages, and the rest with what it handed on.
+fn descend<'a, W: Worker>(
+    stages: &[Stage],
+    workers: &mut [W],
+    call: &Call<'_>,
+    events: Cow<'a, [Event<'a>]>,
+    arenas: &'a mut [Verdicts],
+    between: &mut dyn FnMut(),
+    views: &mut Vec<View<'a>>,
+) {
+    let Some((stage, rest)) = stages.split_first() else {
+        return;
+    };
+    let (arena, arenas) = arenas.split_first_mut().expect("an arena for each stage");
+    arena.clear();
+    workers[stage.worker].run(call, &events, arena, between);
+    assert_eq!(arena.len(), events.len(), "a worker answers every event");
+    let verdicts: &'a Verdicts = arena;
+    let (mut children, mut handed_on) = (Vec::new(), Vec::new());
+    if !rest.is_empty() {
+        for (index, event) in events.iter().enumerate() {
+            children.push(handed_on.len() as u32);
+            if let Verdict::Outputs(outputs) = verdicts.get(index) {
+                let next = outputs
+                    .iter()
+                    .filter(|output| stage.targets[usize::from(output.port)] == Target::Next);
+                handed_on.extend(next.map(|output| child(event, output, verdicts)));
+            }
+        }
+    }
+    views.push(View {
+        events,
+        verdicts,
+        children,
+    });
+    if !handed_on.is_empty() {
+        descend(
+            rest,
+            workers,
+            call,
+            Cow::Owned(handed_on),
+            arenas,
+            between,
+            views,
+        );
+    }
+}
+
+/// What the next plugin sees of an output: the origin's place and time with the output's key, value and headers.
+fn child<'a>(event: &Event<'a>, output: &Output, verdicts: &'a Verdicts) -> Event<'a> {
+    Event {
+        key: field(output.key, event.key, verdicts),
+        value: field(output.value, event.value, verdicts),
+        headers: headers(output, event, verdicts),
+        ..*event
+    }
+}
+
+fn field<'a>(field: Field, own: Option<&'a [u8]>, verdicts: &'a Verdicts) -> Option<&'a [u8]> {
+    match field {
+        Field::Inherited => own,
+        Field::Null => None,
+        Field::Bytes(span) => Some(verdicts.bytes(span)),
+    }
+}
+
+fn headers<'a>(output: &Output, event: &Event<'a>, verdicts: &'a Verdicts) -> Headers<'a> {
+    match &output.headers {
+        HeaderList::Inherited => event.headers,
+        HeaderList::List(range) if range.is_empty() => Headers::Empty,
+        HeaderList::List(range) => Headers::Output(OutputHeaders::new(verdicts, range.clone())),
+    }
+}
+
+/// Collects what one event of a stage leads to, each output followed at once to the end of the chain, so that outputs
+/// come in the order in which one plugin alone would have made them.
+fn assemble<'a, 'v>(
+    stages: &[Stage],
+    views: &'v [View<'a>],
+    depth: usize,
+    index: usize,
+    ready: &mut Vec<Ready<'a>>,
+) -> Result<(), (usize, &'v Failure)> {
+    let view = &views[depth];
+    let outputs = match view.verdicts.get(index) {
+        Verdict::Outputs(outputs) => outputs,
+        Verdict::Failed(failure) => return Err((depth, failure)),
+    };
+    let event = &view.events[index];
+    let mut next = view.children.get(index).copied().unwrap_or(0) as usize;
+    for output in outputs {
+        match stages[depth].targets[usize::from(output.port)] {
+            Target::Next => {
+                assemble(stages, views, depth + 1, next, ready)?;
+                next += 1;
+            }
+            Target::Topic(topic) => ready.push(Ready {
+                topic,
+                key: field(output.key, event.key, view.verdicts),
+                value: field(output.value, event.value, view.verdicts),
+                headers: headers(output, event, view.verdicts),
+                timestamp: output.timestamp.unwrap_or(event.timestamp),
+                partition: output.partition,
+            }),
+            Target::Unbound => unreachable!("workers refuse outputs to ports that aren't bound"),
+        }
+    }
+    Ok(())
+}
+
+/// The failure of an event whose output no topic takes, whatever is done.
+pub fn too_large(bytes: usize, topic: &str, bytes_max: usize) -> Failure {
+    Failure::new(
+        Kind::TooLarge,
+        format!("an output of {bytes} bytes for topic `{topic}`, which takes at most {bytes_max}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that splits the value at commas onto port 0, sends what begins with `!` to port 1, and fails on `?`.
+    struct Splitter;
+
+    impl Worker for Splitter {
+        fn run(
+            &mut self,
+            _: &Call<'_>,
+            events: &[Event<'_>],
+            verdicts: &mut Verdicts,
+            between: &mut dyn FnMut(),
+        ) {
+            for event in events {
+                let first = verdicts.outputs_len();
+                let value = event.value.unwrap_or_default();
+                if value.contains(&b'?') {
+                    verdicts.fail(
+                        first,
+                        Failure::new(Kind::Permanent, String::from_utf8_lossy(value)),
+                    );
+                    continue;
+                }
+                for part in value
+                    .split(|byte| *byte == b',')
+                    .filter(|part| !part.is_empty())
+                {
+                    let port = u16::from(part[0] == b'!');
+                    let value = Field::Bytes(verdicts.push_bytes(part));
+                    let output = Output {
+                        port,
+                        key: Field::Inherited,
+                        value,
+                        headers: HeaderList::Inherited,
+                        timestamp: None,
+                        partition: None,
+                    };
+                    verdicts.push_output(output);
+                }
+                verdicts.answer(first);
+            }
+            between();
+        }
+    }
+
+    /// Runs values through `stages` splitters (port 0 handed on, the last one's to topic 0; port 1 to topic 1 + stage),
+    /// and prints answers as `topic:value` joined by spaces, or `failed in STAGE`.
+    fn check(stages: usize, values: &[&str], expected: &[&str]) {
+        let chain: Vec<_> = (0..stages)
+            .map(|stage| Stage {
+                worker: 0,
+                targets: vec![
+                    if stage + 1 == stages {
+                        Target::Topic(0)
+                    } else {
+                        Target::Next
+                    },
+                    Target::Topic(1 + stage as u16),
+                ],
+            })
+            .collect();
+        let events: Vec<_> = values
+            .iter()
+            .map(|value| Event {
+                topic: "t",
+                partition: 0,
+                offset: 0,
+                timestamp: 7,
+                key: Some(b"k"),
+                value: Some(value.as_bytes()),
+                headers: Headers::Empty,
+            })
+            .collect();
+        let mut arenas: Vec<_> = (0..stages).map(|_| Verdicts::default()).collect();
+        let call = Call {
+            route: "r",
+            generation: 1,
+            attempt: 1,
+        };
+        let run = run(
+            &chain,
+            0,
+            &mut [Splitter],
+            &call,
+            &events,
+            &mut arenas,
+            &mut || (),
+        );
+        let print = |answer: &Answer| match answer {
+            Answer::Failed { stage, .. } => {
+                format!("failed in {}", stage.expect("a plugin failed"))
+            }
+            Answer::Ready(range) => {
+                let ready = &run.ready[range.start as usize..range.end as usize];
+                assert!(
+                    ready
+                        .iter()
+                        .all(|ready| ready.key == Some(b"k") && ready.timestamp == 7)
+                );
+                let print = |ready: &Ready<'_>| {
+                    format!(
+                        "{}:{}",
+                        ready.topic,
+                        String::from_utf8_lossy(ready.value.unwrap())
+                    )
+                };
+                ready.iter().map(print).collect::<Vec<_>>().join(" ")
+            }
+        };
+        assert_eq!(run.answers.iter().map(print).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn without_plugins_events_pass_as_they_are() {
+        check(0, &["a,b", ""], &["0:a,b", "0:"]);
+    }
+
+    #[test]
+    fn one_plugin_answers_each_event() {
+        check(
+            1,
+            &["a,b", "", "c?", "!d,e"],
+            &["0:a 0:b", "", "failed in 0", "1:!d 0:e"],
+        );
+    }
+
+    #[test]
+    fn a_chain_keeps_the_order_of_outputs_and_fails_whole() {
+        check(
+            2,
+            &["a,!x,b", "!y", "", "?"],
+            &["0:a 1:!x 0:b", "1:!y", "", "failed in 0"],
+        );
+        check(3, &["a", "b,c"], &["0:a", "0:b 0:c"]);
+    }
+}

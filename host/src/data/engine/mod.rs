@@ -1,1 +1,362 @@
-//! The engine's decisions: `step(input, now) -> actions`, deterministic, without I/O.
+//! The engine of one shard: decides what is settled, what to commit, what to retry, park, rewind, halt, drain and release.
+//!
+//! A deterministic state machine, `step(input, now, actions)`: no I/O, no clock, no randomness but a seeded generator. It
+//! never sees a record's bytes, a topic's name or a plugin. The shard drives it over librdkafka, the simulator over a model
+//! of the log; what a driver must do for each [`Action`] stands there, and is all that it may rely on.
+//!
+//! # The path of an event
+//! `Delivered → Process → Answered → Letter, Emit → Reports → Commit → CommitDone`. An event is *settled* when all
+//! messages produced for it, outputs and letters, were acknowledged. A lane's committable position is contiguous in the order
+//! of delivery, not in numbers: the position after the settled prefix or, when nothing is outstanding, the client's own,
+//! which passes gaps and control records.
+//!
+//! # One way to stop
+//! Whatever stops a lane (a transient failure, a refused or failed message, a full output topic) stops it the same way: it
+//! takes no events, drops those that were not emitted, lets what is in flight settle, waits, and goes on from the first
+//! event that is not settled. So no event is ever in flight twice, and a rewind repeats a suffix but never skips.
+//!
+//! # Guarantee
+//! At least once. Exactly once will replace what becomes of a failed message (abort, read the committed positions back), and
+//! when positions are committed (with the outputs); what is settled, parked and drained stays.
+
+mod action;
+mod answer;
+mod backoff;
+mod commit;
+mod input;
+mod lane;
+mod lanes;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use action::{Action, Cause};
+pub use input::{Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, RouteFailure, Seq};
+
+use crate::config::model::Backoff;
+use backoff::Random;
+use commit::Commits;
+use lane::{Lane, State};
+use lanes::Lanes;
+
+/// What an engine is built with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long settled events wait for their commit, at most, as long as commits are quick.
+    pub commit_interval: Duration,
+    /// How long a revoked lane may take to drain.
+    pub revoke_timeout: Duration,
+    /// How long a lane waits whose output topic is over its bound.
+    pub blocked_wait: Duration,
+    /// How long a lane waits whose messages failed for a reason that may pass, or whose producer is gone.
+    pub failed_wait: Backoff,
+    /// For the jitter of waits.
+    pub seed: u64,
+}
+
+/// The engine of one shard.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    random: Random,
+    lanes: Lanes,
+    /// The lanes that wait for something other than events: parked, to be released, or drained.
+    watched: Vec<LaneId>,
+    commits: Commits,
+    drain: Drain,
+}
+
+/// Whether the host stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    No,
+    Until(Now),
+    Done,
+}
+
+impl Engine {
+    /// An engine without lanes.
+    pub fn new(settings: Settings) -> Self {
+        let random = Random::new(settings.seed);
+        let commits = Commits::new(settings.commit_interval);
+        Self { settings, random, lanes: Lanes::default(), watched: Vec::new(), commits, drain: Drain::No }
+    }
+
+    /// Takes note of what happened, and appends what is to be done about it, in order. `now` never falls.
+    ///
+    /// # Panics
+    /// When the driver breaks the protocol: that is a bug of the host's, and going on would lose events.
+    pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
+        match input {
+            Input::Assigned { lane, position, committed } => self.assigned(lane, position, committed),
+            Input::Delivered { lane, offsets } => self.delivered(lane, offsets, actions),
+            Input::End { lane, offset } => self.end(lane, offset),
+            Input::Answered { lane, first, messages, failures } => {
+                self.answered(lane, first, messages, failures, now, actions);
+            }
+            Input::Reports(reports) => self.reports(reports, now, actions),
+            Input::Blocked { lane, seq } => self.blocked(lane, seq, now, actions),
+            Input::CommitDone { accepted } => self.commit_done(accepted, now),
+            Input::Revoked { lanes } => self.revoked(lanes, now),
+            Input::Lost { lanes } => lanes.iter().for_each(|&lane| self.release(lane, actions)),
+            Input::Unreadable { lane } => self.unreadable(lane, actions),
+            Input::ProducerLost => self.producer_lost(now, actions),
+            Input::Drain { deadline } => self.start_drain(deadline),
+            Input::Tick => {}
+        }
+        self.advance(now, actions);
+    }
+
+    /// When to step again at the latest, with [`Input::Tick`] if there is nothing else to say.
+    pub fn next_wakeup(&self) -> Option<Now> {
+        let lanes = self.watched.iter().filter_map(|&id| {
+            let lane = self.lanes.get(id)?;
+            let resume = match lane.state {
+                State::Parked { until } if lane.is_still() => Some(until),
+                _ => None,
+            };
+            resume.into_iter().chain(lane.release_by).min()
+        });
+        let drain = match self.drain {
+            Drain::Until(deadline) => Some(deadline),
+            Drain::No | Drain::Done => None,
+        };
+        lanes.chain(self.commits.due()).chain(drain).min()
+    }
+
+    /// Which run of an event this is, from 1: one more than the transient failures that stopped its lane. For an event that
+    /// isn't in hand any more, 1.
+    pub fn attempt(&self, lane: LaneId, seq: Seq) -> u32 {
+        let Some(lane) = self.lanes.get(lane) else { return 1 };
+        if lane.memory.is_empty() {
+            return 1;
+        }
+        let event = lane.offset(seq).and_then(|offset| lane.memory.get(offset));
+        event.map_or(1, |event| event.stops + 1)
+    }
+
+    fn assigned(&mut self, id: LaneId, position: i64, committed: bool) {
+        let lane = self.lanes.insert(id, position, committed);
+        if self.drain != Drain::No {
+            lane.state = State::Closed;
+        }
+        self.commits.note(id, lane);
+    }
+
+    fn delivered(&mut self, id: LaneId, offsets: &[i64], actions: &mut Vec<Action>) {
+        let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.state == State::Running) else {
+            actions.push(Action::Discard { lane: id });
+            return;
+        };
+        let first = lane.deliver(offsets);
+        if !lane.memory.is_empty() {
+            let refused = lane.memory.refusals_among(offsets).map(|(index, output, reason)| Action::Refused {
+                lane: id,
+                seq: first + index as u64,
+                output,
+                reason,
+            });
+            actions.extend(refused);
+        }
+        actions.push(Action::Process { lane: id, first, count: offsets.len() as u32 });
+    }
+
+    fn end(&mut self, id: LaneId, offset: i64) {
+        if let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.state == State::Running) {
+            lane.end(offset);
+            self.settle(id);
+        }
+    }
+
+    fn reports(&mut self, reports: &[Report], now: Now, actions: &mut Vec<Action>) {
+        for report in reports {
+            let Some(lane) = self.lanes.get_mut(report.lane) else { continue };
+            match report.outcome {
+                Outcome::Acked => {
+                    if lane.ack(report.seq) && lane.settle() {
+                        self.commits.note(report.lane, lane);
+                    }
+                }
+                Outcome::Refused { output, reason } => {
+                    if let Some(offset) = lane.fail(report.seq) {
+                        lane.memory.entry(offset).add_refusal(output, reason);
+                        self.park(report.lane, now, Cause::Refused, actions);
+                    }
+                }
+                Outcome::Failed => {
+                    if lane.fail(report.seq).is_some() {
+                        self.stumble(report.lane, now, Cause::Failed, actions);
+                    }
+                }
+            }
+        }
+    }
+
+    fn blocked(&mut self, id: LaneId, seq: Seq, now: Now, actions: &mut Vec<Action>) {
+        let until = now + self.settings.blocked_wait;
+        if let Some(lane) = self.lanes.get_mut(id)
+            && lane.offset(seq).is_some()
+        {
+            lane.truncate(seq);
+            self.park(id, until, Cause::Blocked, actions);
+        }
+    }
+
+    fn producer_lost(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for id in self.lanes.ids(|lane| !lane.is_still()) {
+            self.lanes.known(id).abandon();
+            self.stumble(id, now, Cause::ProducerLost, actions);
+        }
+    }
+
+    fn unreadable(&mut self, id: LaneId, actions: &mut Vec<Action>) {
+        if self.lanes.get(id).is_some_and(|lane| matches!(lane.state, State::Running | State::Parked { .. })) {
+            self.halt(id, None, actions);
+        }
+    }
+
+    /// Stops a lane for good, before its first event that was not answered.
+    fn halt(&mut self, id: LaneId, route: Option<u16>, actions: &mut Vec<Action>) {
+        let lane = self.lanes.known(id);
+        lane.drop_unanswered();
+        lane.state = State::Halted;
+        actions.push(Action::Halted { lane: id, offset: lane.position(), route });
+        self.settle(id);
+    }
+
+    /// Parks a lane whose messages failed for a reason that may pass: longer each time, until an event settles again.
+    fn stumble(&mut self, id: LaneId, now: Now, cause: Cause, actions: &mut Vec<Action>) {
+        let lane = self.lanes.known(id);
+        if !matches!(lane.state, State::Parked { .. }) {
+            lane.stumbles = lane.stumbles.saturating_add(1);
+        }
+        let wait = backoff::wait(&self.settings.failed_wait, lane.stumbles.max(1), &mut self.random);
+        self.park(id, now + wait, cause, actions);
+    }
+
+    /// Stops a lane until a time, or for longer if it waits already. A lane that is closed stays so.
+    fn park(&mut self, id: LaneId, until: Now, cause: Cause, actions: &mut Vec<Action>) {
+        let lane = self.lanes.known(id);
+        match lane.state {
+            State::Running | State::Halted => {
+                lane.drop_unanswered();
+                lane.state = State::Parked { until };
+                actions.push(Action::Park { lane: id, offset: lane.position(), until, cause });
+                self.watch(id);
+            }
+            State::Parked { until: already } => lane.state = State::Parked { until: until.max(already) },
+            State::Closed => {}
+        }
+        self.settle(id);
+    }
+
+    /// Takes note of what has settled.
+    fn settle(&mut self, id: LaneId) {
+        let lane = self.lanes.known(id);
+        lane.settle();
+        self.commits.note(id, lane);
+    }
+
+    fn revoked(&mut self, lanes: &[LaneId], now: Now) {
+        let release_by = now + self.settings.revoke_timeout;
+        for &id in lanes {
+            if let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.release_by.is_none()) {
+                lane.release_by = Some(release_by);
+                self.close(id);
+            }
+        }
+    }
+
+    fn start_drain(&mut self, deadline: Now) {
+        if self.drain != Drain::No {
+            return;
+        }
+        self.drain = Drain::Until(deadline);
+        for id in self.lanes.ids(|_| true) {
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: LaneId) {
+        let lane = self.lanes.known(id);
+        lane.drop_unanswered();
+        lane.state = State::Closed;
+        self.watch(id);
+        self.settle(id);
+    }
+
+    fn watch(&mut self, id: LaneId) {
+        let lane = self.lanes.known(id);
+        if !std::mem::replace(&mut lane.watched, true) {
+            self.watched.push(id);
+        }
+    }
+
+    fn release(&mut self, id: LaneId, actions: &mut Vec<Action>) {
+        if self.lanes.remove(id) {
+            self.commits.forget(id);
+            self.watched.retain(|&watched| watched != id);
+            actions.push(Action::Release { lane: id });
+        }
+    }
+
+    /// What time, or what was just noted, has made possible: resuming, releasing, committing, the end of a drain.
+    fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let mut drained = false;
+        let mut index = 0;
+        while index < self.watched.len() {
+            let id = self.watched[index];
+            let lane = self.lanes.known(id);
+            match lane.state {
+                State::Parked { until } if lane.is_still() && until <= now => {
+                    actions.push(Action::Resume { lane: id, offset: lane.restart_offset() });
+                    lane.restart();
+                }
+                State::Closed if lane.release_by.is_some_and(|by| by <= now || lane.is_drained()) => {
+                    self.release(id, actions);
+                    continue;
+                }
+                State::Closed => drained |= lane.is_still(),
+                State::Running | State::Parked { .. } | State::Halted => {}
+            }
+            if matches!(lane.state, State::Running | State::Halted) {
+                lane.watched = false;
+                self.watched.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
+        self.commit(drained, now, actions);
+        self.advance_drain(now, actions);
+    }
+
+    fn commit(&mut self, soon: bool, now: Now, actions: &mut Vec<Action>) {
+        if let Some(positions) = self.commits.begin(soon, now, &mut self.lanes) {
+            actions.push(Action::Commit { positions });
+        }
+    }
+
+    fn commit_done(&mut self, accepted: &[LaneId], now: Now) {
+        for id in self.commits.end() {
+            let lane = self.lanes.known(id);
+            let position = lane.committing.take().expect("it was part of the commit");
+            if accepted.contains(&id) {
+                lane.committed = position;
+            } else {
+                self.commits.delay(now);
+            }
+            self.commits.note(id, lane);
+        }
+    }
+
+    fn advance_drain(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Drain::Until(deadline) = self.drain else { return };
+        if now >= deadline || self.lanes.iter().all(Lane::is_drained) {
+            let clean = self.lanes.iter().all(|lane| lane.is_drained() && lane.is_clean());
+            self.drain = Drain::Done;
+            actions.push(Action::Drained { clean });
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the engine decides: for the driver to carry out, in order, before the next input.
+
+use super::input::{LaneId, Now, Refusal, Seq};
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Run the events just delivered through their routes; `count` of them, numbered from `first`. Answered by
+    /// [`Input::Answered`](super::Input::Answered), whole or in parts.
+    Process {
+        /// Of which partition.
+        lane: LaneId,
+        /// The number of the first.
+        first: Seq,
+        /// How many.
+        count: u32,
+    },
+    /// Drop the events just delivered: the partition isn't taking any. They are delivered again, here or elsewhere.
+    Discard {
+        /// Of which partition.
+        lane: LaneId,
+    },
+    /// Known before `Process`, which follows in the same step: this output of this event was refused before. Its route fails
+    /// with that, and doesn't produce it again.
+    Refused {
+        /// Of which partition.
+        lane: LaneId,
+        /// The event.
+        seq: Seq,
+        /// The number that the report gave.
+        output: u16,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Write a dead letter for this event and route: part of the `Emit` that follows in the same step and covers the event.
+    Letter {
+        /// Of which partition.
+        lane: LaneId,
+        /// The event.
+        seq: Seq,
+        /// The route that failed.
+        route: u16,
+        /// Calls of this route that failed for this event, the last one included.
+        attempts: u32,
+    },
+    /// Produce the outputs and letters of these events, in their order. Each message is reported, and counts as many as
+    /// `Answered` said and `Letter` added. Where a producer's queue is full, produce the rest later, or say `Blocked`.
+    Emit {
+        /// Of which partition.
+        lane: LaneId,
+        /// The first event.
+        first: Seq,
+        /// How many.
+        count: u32,
+    },
+    /// Pause the partition, and drop all its events in hand that no `Emit` has covered. What is in flight settles.
+    Park {
+        /// Which.
+        lane: LaneId,
+        /// Where it stopped, so far: `Resume` says where it goes on, which may be earlier.
+        offset: i64,
+        /// It doesn't go on before this.
+        until: Now,
+        /// Why, for logs and metrics.
+        cause: Cause,
+    },
+    /// Seek to `offset` and resume the partition: nothing of it is in flight.
+    Resume {
+        /// Which.
+        lane: LaneId,
+        /// From where.
+        offset: i64,
+    },
+    /// As `Park`, but it doesn't resume before it is assigned anew.
+    Halted {
+        /// Which.
+        lane: LaneId,
+        /// The event that stopped it, or where the next one would be.
+        offset: i64,
+        /// The route whose policy says so; none for an unreadable partition.
+        route: Option<u16>,
+    },
+    /// Commit these positions; [`Input::CommitDone`](super::Input::CommitDone) says how it ended. Never two at a time.
+    Commit {
+        /// Each lane's next offset. Never empty.
+        positions: Vec<(LaneId, i64)>,
+    },
+    /// Give the partition up: forget it, unassign it. What is still in flight for it is of no interest.
+    Release {
+        /// Which.
+        lane: LaneId,
+    },
+    /// The drain has ended. No further action but `Release` follows.
+    Drained {
+        /// Whether everything that was emitted was acknowledged, and committed.
+        clean: bool,
+    },
+}
+
+/// Why a partition waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A route failed transiently.
+    Retry {
+        /// The route that makes it wait longest.
+        route: u16,
+        /// How often it failed for this event.
+        failures: u32,
+    },
+    /// An output was refused for good: its event runs again, and knows.
+    Refused,
+    /// An output, or a letter, failed otherwise.
+    Failed,
+    /// An output topic is over its bound.
+    Blocked,
+    /// The producer is gone.
+    ProducerLost,
+}

@@ -1,0 +1,160 @@
+//! What the engine is told: facts about the log, the plugins and the producer. Never a command how to react.
+
+use std::time::Duration;
+
+use crate::config::model::Backoff;
+
+/// Time since a start that the driver chose: the engine has no clock of its own.
+pub type Now = Duration;
+
+/// Numbers the events of a lane in the order of their delivery. Never given twice in the life of an engine, so that a
+/// late report for an event that has been rewound, or for a former lane of the same id, is known as such and ignored.
+pub type Seq = u64;
+
+/// One assigned partition for as long as it is assigned. The driver numbers its lanes, densely from 0, and may use a number
+/// again once [`Action::Release`](super::Action::Release) has freed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u32);
+
+/// What happened.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A partition was assigned, and is read from `position` on.
+    Assigned {
+        /// A number that is free.
+        lane: LaneId,
+        /// The offset of the first event wanted.
+        position: i64,
+        /// Whether the group has committed this position already; else the engine commits it.
+        committed: bool,
+    },
+    /// Records are in hand. Answered by `Process` for all of them, or by `Discard`.
+    Delivered {
+        /// Of which partition.
+        lane: LaneId,
+        /// Their offsets, rising, with gaps wherever the log has them; none below what was delivered or resumed at before.
+        offsets: &'a [i64],
+    },
+    /// The partition's end was reached: the client's position stands at `offset`, past control records and compacted gaps.
+    End {
+        /// Of which partition.
+        lane: LaneId,
+        /// Where the next event will be, at the earliest.
+        offset: i64,
+    },
+    /// The plugins answered for some of the events in hand: for the next ones, in order, but not necessarily for all.
+    Answered {
+        /// Of which partition.
+        lane: LaneId,
+        /// The first event that was answered.
+        first: Seq,
+        /// For each event, how many outputs it will produce, those of failed routes left out.
+        messages: &'a [u32],
+        /// What failed, by event, then by route, neither twice.
+        failures: &'a [RouteFailure<'a>],
+    },
+    /// The producer reported on messages: the hot path.
+    Reports(&'a [Report]),
+    /// An output topic has been over its bound for long: nothing was produced for the events from `seq` on, or not all.
+    Blocked {
+        /// Of which partition.
+        lane: LaneId,
+        /// The first event that could not be produced whole.
+        seq: Seq,
+    },
+    /// The commit that was asked for last has ended.
+    CommitDone {
+        /// The lanes whose positions the broker accepted: none where the commit failed as a whole.
+        accepted: &'a [LaneId],
+    },
+    /// Partitions go to another member, once they are drained: each one's `Release` follows, within a bound.
+    Revoked {
+        /// Which.
+        lanes: &'a [LaneId],
+    },
+    /// Partitions have gone to another member: no commit can be made any more. Each one's `Release` follows at once.
+    Lost {
+        /// Which.
+        lanes: &'a [LaneId],
+    },
+    /// The partition can't be read on (its offset is out of range, its topic was made anew): it stops until it is released.
+    Unreadable {
+        /// Which.
+        lane: LaneId,
+    },
+    /// The producer is gone, and what was in flight with it. Reports of it that come later are ignored.
+    ProducerLost,
+    /// The host stops: what is in flight settles and is committed, then `Drained` follows.
+    Drain {
+        /// When to give up.
+        deadline: Now,
+    },
+    /// Time has passed, to [`Engine::next_wakeup`](super::Engine::next_wakeup) or further.
+    Tick,
+}
+
+/// One route's failure for one event.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteFailure<'a> {
+    /// Index of the event among those answered.
+    pub event: u32,
+    /// The driver's number of the route.
+    pub route: u16,
+    /// What its policy makes of this kind of failure.
+    pub on: OnFailure<'a>,
+}
+
+/// What a route's policy makes of a failure.
+#[derive(Debug, Clone, Copy)]
+pub enum OnFailure<'a> {
+    /// A dead letter.
+    Letter,
+    /// Nothing: a deliberate drop.
+    Drop,
+    /// The partition stops before this event until it is released.
+    Halt,
+    /// The partition waits before this event, and runs it again; a dead letter when the attempts are spent.
+    Retry {
+        /// Calls for one event, the first included. At least 1.
+        attempts: u32,
+        /// How long to wait.
+        backoff: &'a Backoff,
+    },
+}
+
+/// What became of one message: an output, or a dead letter, of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The event's partition.
+    pub lane: LaneId,
+    /// The event.
+    pub seq: Seq,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the log.
+    Acked,
+    /// It isn't, and never will be: the broker would refuse it again.
+    Refused {
+        /// The driver's number of what was refused (an output topic), by which it recognises it when the event runs again.
+        output: u16,
+        /// Why.
+        reason: Refusal,
+    },
+    /// It isn't, or it isn't known to be, for a reason that may pass. Of a letter that was refused, too: without its letter
+    /// the event has no outcome, and its partition stands until the letter can be written.
+    Failed,
+}
+
+/// Why a broker refuses a message for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Larger than its topic takes.
+    TooLarge,
+    /// Invalid in another way.
+    Rejected,
+}

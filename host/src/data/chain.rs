@@ -23,13 +23,7 @@ pub struct Call<'a> {
 pub trait Worker {
     /// Appends exactly one verdict for each event, in their order. Calls `between` now and then, at least each 100 ms
     /// of its work, so that the shard can keep its place in the group.
-    fn run(
-        &mut self,
-        call: &Call<'_>,
-        events: &[Event<'_>],
-        verdicts: &mut Verdicts,
-        between: &mut dyn FnMut(),
-    );
+    fn run(&mut self, call: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut());
 }
 
 /// Where a port leads.
@@ -114,29 +108,15 @@ pub fn run<'a, W: Worker>(
         return forward(events, direct);
     }
     let mut views = Vec::with_capacity(stages.len());
-    descend(
-        stages,
-        workers,
-        call,
-        Cow::Borrowed(events),
-        arenas,
-        between,
-        &mut views,
-    );
-    let mut run = Run {
-        ready: Vec::with_capacity(events.len()),
-        answers: Vec::with_capacity(events.len()),
-    };
+    descend(stages, workers, call, Cow::Borrowed(events), arenas, between, &mut views);
+    let mut run = Run { ready: Vec::with_capacity(events.len()), answers: Vec::with_capacity(events.len()) };
     for index in 0..events.len() {
         let first = run.ready.len();
         let answer = match assemble(stages, &views, 0, index, &mut run.ready) {
             Ok(()) => Answer::Ready(first as u32..run.ready.len() as u32),
             Err((stage, failure)) => {
                 run.ready.truncate(first);
-                Answer::Failed {
-                    failure: failure.clone(),
-                    stage: Some(stage),
-                }
+                Answer::Failed { failure: failure.clone(), stage: Some(stage) }
             }
         };
         run.answers.push(answer);
@@ -155,9 +135,7 @@ fn forward<'a>(events: &'a [Event<'a>], topic: u16) -> Run<'a> {
     });
     Run {
         ready: ready.collect(),
-        answers: (0..events.len() as u32)
-            .map(|index| Answer::Ready(index..index + 1))
-            .collect(),
+        answers: (0..events.len() as u32).map(|index| Answer::Ready(index..index + 1)).collect(),
     }
 }
 
@@ -184,28 +162,14 @@ fn descend<'a, W: Worker>(
         for (index, event) in events.iter().enumerate() {
             children.push(handed_on.len() as u32);
             if let Verdict::Outputs(outputs) = verdicts.get(index) {
-                let next = outputs
-                    .iter()
-                    .filter(|output| stage.targets[usize::from(output.port)] == Target::Next);
+                let next = outputs.iter().filter(|output| stage.targets[usize::from(output.port)] == Target::Next);
                 handed_on.extend(next.map(|output| child(event, output, verdicts)));
             }
         }
     }
-    views.push(View {
-        events,
-        verdicts,
-        children,
-    });
+    views.push(View { events, verdicts, children });
     if !handed_on.is_empty() {
-        descend(
-            rest,
-            workers,
-            call,
-            Cow::Owned(handed_on),
-            arenas,
-            between,
-            views,
-        );
+        descend(rest, workers, call, Cow::Owned(handed_on), arenas, between, views);
     }
 }
 
@@ -287,27 +251,15 @@ mod tests {
     struct Splitter;
 
     impl Worker for Splitter {
-        fn run(
-            &mut self,
-            _: &Call<'_>,
-            events: &[Event<'_>],
-            verdicts: &mut Verdicts,
-            between: &mut dyn FnMut(),
-        ) {
+        fn run(&mut self, _: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut()) {
             for event in events {
                 let first = verdicts.outputs_len();
                 let value = event.value.unwrap_or_default();
                 if value.contains(&b'?') {
-                    verdicts.fail(
-                        first,
-                        Failure::new(Kind::Permanent, String::from_utf8_lossy(value)),
-                    );
+                    verdicts.fail(first, Failure::new(Kind::Permanent, String::from_utf8_lossy(value)));
                     continue;
                 }
-                for part in value
-                    .split(|byte| *byte == b',')
-                    .filter(|part| !part.is_empty())
-                {
+                for part in value.split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
                     let port = u16::from(part[0] == b'!');
                     let value = Field::Bytes(verdicts.push_bytes(part));
                     let output = Output {
@@ -333,11 +285,7 @@ mod tests {
             .map(|stage| Stage {
                 worker: 0,
                 targets: vec![
-                    if stage + 1 == stages {
-                        Target::Topic(0)
-                    } else {
-                        Target::Next
-                    },
+                    if stage + 1 == stages { Target::Topic(0) } else { Target::Next },
                     Target::Topic(1 + stage as u16),
                 ],
             })
@@ -355,38 +303,17 @@ mod tests {
             })
             .collect();
         let mut arenas: Vec<_> = (0..stages).map(|_| Verdicts::default()).collect();
-        let call = Call {
-            route: "r",
-            generation: 1,
-            attempt: 1,
-        };
-        let run = run(
-            &chain,
-            0,
-            &mut [Splitter],
-            &call,
-            &events,
-            &mut arenas,
-            &mut || (),
-        );
+        let call = Call { route: "r", generation: 1, attempt: 1 };
+        let run = run(&chain, 0, &mut [Splitter], &call, &events, &mut arenas, &mut || ());
         let print = |answer: &Answer| match answer {
             Answer::Failed { stage, .. } => {
                 format!("failed in {}", stage.expect("a plugin failed"))
             }
             Answer::Ready(range) => {
                 let ready = &run.ready[range.start as usize..range.end as usize];
-                assert!(
-                    ready
-                        .iter()
-                        .all(|ready| ready.key == Some(b"k") && ready.timestamp == 7)
-                );
-                let print = |ready: &Ready<'_>| {
-                    format!(
-                        "{}:{}",
-                        ready.topic,
-                        String::from_utf8_lossy(ready.value.unwrap())
-                    )
-                };
+                assert!(ready.iter().all(|ready| ready.key == Some(b"k") && ready.timestamp == 7));
+                let print =
+                    |ready: &Ready<'_>| format!("{}:{}", ready.topic, String::from_utf8_lossy(ready.value.unwrap()));
                 ready.iter().map(print).collect::<Vec<_>>().join(" ")
             }
         };
@@ -400,20 +327,12 @@ mod tests {
 
     #[test]
     fn one_plugin_answers_each_event() {
-        check(
-            1,
-            &["a,b", "", "c?", "!d,e"],
-            &["0:a 0:b", "", "failed in 0", "1:!d 0:e"],
-        );
+        check(1, &["a,b", "", "c?", "!d,e"], &["0:a 0:b", "", "failed in 0", "1:!d 0:e"]);
     }
 
     #[test]
     fn a_chain_keeps_the_order_of_outputs_and_fails_whole() {
-        check(
-            2,
-            &["a,!x,b", "!y", "", "?"],
-            &["0:a 1:!x 0:b", "1:!y", "", "failed in 0"],
-        );
+        check(2, &["a,!x,b", "!y", "", "?"], &["0:a 1:!x 0:b", "1:!y", "", "failed in 0"]);
         check(3, &["a", "b,c"], &["0:a", "0:b 0:c"]);
     }
 }

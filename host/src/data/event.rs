@@ -58,11 +58,7 @@ pub struct OutputHeaders<'a> {
 impl<'a> OutputHeaders<'a> {
     /// A range of the headers of these verdicts.
     pub fn new(verdicts: &'a Verdicts, range: Range<u32>) -> Self {
-        Self {
-            verdicts,
-            start: range.start,
-            end: range.end,
-        }
+        Self { verdicts, start: range.start, end: range.end }
     }
 }
 

@@ -74,14 +74,8 @@ mod tests {
         };
         let mut seen = std::collections::BTreeMap::new();
         letter.headers(|name, value| {
-            let name = name
-                .strip_prefix(PREFIX)
-                .expect("every header has the prefix")
-                .to_owned();
-            assert_eq!(
-                seen.insert(name, String::from_utf8_lossy(value).into_owned()),
-                None
-            );
+            let name = name.strip_prefix(PREFIX).expect("every header has the prefix").to_owned();
+            assert_eq!(seen.insert(name, String::from_utf8_lossy(value).into_owned()), None);
         });
         let expected = [
             ("attempts", "3"),
@@ -95,10 +89,7 @@ mod tests {
             ("timestamp", "99"),
             ("topic", "in"),
         ];
-        let seen: Vec<_> = seen
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let seen: Vec<_> = seen.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(seen, expected);
     }
 }

@@ -16,11 +16,7 @@ pub struct RouteLabel(String);
 
 impl RouteLabel {
     /// The label of a route in a generation, with the versions of its plugins in the order of the chain.
-    pub fn new<'a>(
-        route: &str,
-        generation: u64,
-        plugins: impl Iterator<Item = (&'a str, [u8; 32])>,
-    ) -> Self {
+    pub fn new<'a>(route: &str, generation: u64, plugins: impl Iterator<Item = (&'a str, [u8; 32])>) -> Self {
         let mut label = format!(" {route}@{generation} ");
         for (index, (name, sha256)) in plugins.enumerate() {
             if index > 0 {
@@ -49,14 +45,7 @@ impl LaneLabel {
 }
 
 /// Writes the header's value over what `buffer` held.
-pub fn write(
-    buffer: &mut Vec<u8>,
-    lane: &LaneLabel,
-    offset: i64,
-    index: u32,
-    route: &RouteLabel,
-    hops: u32,
-) {
+pub fn write(buffer: &mut Vec<u8>, lane: &LaneLabel, offset: i64, index: u32, route: &RouteLabel, hops: u32) {
     buffer.clear();
     buffer.extend_from_slice(lane.0.as_bytes());
     push_number(buffer, offset.unsigned_abs());
@@ -71,10 +60,7 @@ pub fn write(
 
 /// How many routers an event has passed: 0 for one that carries no origin.
 pub fn hops(headers: &Headers<'_>) -> u32 {
-    let Some(value) = headers
-        .last(NAME.as_bytes())
-        .and_then(|header| header.value)
-    else {
+    let Some(value) = headers.last(NAME.as_bytes()).and_then(|header| header.value) else {
         return 0;
     };
     std::str::from_utf8(value)
@@ -107,27 +93,14 @@ mod tests {
     fn check(plugins: &[(&str, [u8; 32])], offset: i64, index: u32, hops: u32, expected: &str) {
         let mut buffer = b"old".to_vec();
         let route = RouteLabel::new("large", 7, plugins.iter().copied());
-        write(
-            &mut buffer,
-            &LaneLabel::new("payments", 3),
-            offset,
-            index,
-            &route,
-            hops,
-        );
+        write(&mut buffer, &LaneLabel::new("payments", 3), offset, index, &route, hops);
         assert_eq!(String::from_utf8(buffer).unwrap(), expected);
     }
 
     #[test]
     fn the_header_reads_as_the_contract_says() {
         let (a, b) = ([0xab; 32], [0x01; 32]);
-        check(
-            &[("score", a)],
-            0,
-            0,
-            1,
-            "payments/3/0/0 large@7 score@abababab",
-        );
+        check(&[("score", a)], 0, 0, 1, "payments/3/0/0 large@7 score@abababab");
         check(
             &[("parse", a), ("score", b)],
             1234567890123,
@@ -140,12 +113,7 @@ mod tests {
 
     #[test]
     fn hops_are_read_back() {
-        let read = |value: Option<&[u8]>| {
-            hops(&Headers::Slice(&[Header {
-                name: b"midplane-origin",
-                value,
-            }]))
-        };
+        let read = |value: Option<&[u8]>| hops(&Headers::Slice(&[Header { name: b"midplane-origin", value }]));
         assert_eq!(hops(&Headers::Empty), 0);
         assert_eq!(read(Some(b"t/0/1/0 r@1 p@00000000")), 1);
         assert_eq!(read(Some(b"t/0/1/0 r@1 p@00000000 hops=16")), 16);

@@ -17,10 +17,7 @@ impl<'a> HeadersRef<'a> {
     /// # Safety
     /// `list` points to headers that live, unchanged, for `'a`.
     pub(crate) unsafe fn new(list: *const rdsys::rd_kafka_headers_t) -> Self {
-        Self {
-            list,
-            record: PhantomData,
-        }
+        Self { list, record: PhantomData }
     }
 
     /// How many there are.
@@ -45,8 +42,7 @@ impl<'a> HeadersRef<'a> {
                 return None;
             }
             let name = std::ffi::CStr::from_ptr(name).to_bytes();
-            let value =
-                (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
+            let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
             Some(Header { name, value })
         }
     }

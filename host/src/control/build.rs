@@ -1,0 +1,136 @@
+//! From a generation to what the shards of each group follow: routes with their outputs as numbers, plugins bound to
+//! configs and ports. Everything that can fail fails here, before a shard sees any of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::generation::Generation;
+use crate::config::model::{Config, Group, Route, Stage as StageConfig};
+use crate::data::chain::{Stage, Target};
+use crate::data::origin::RouteLabel;
+use crate::data::plugin::{Plugin, Prepared, Spec};
+use crate::data::program::Program;
+use crate::data::route::{Index, Plan};
+use crate::digest;
+
+/// The port that a plugin without others has, and that hands on to the next one of a chain.
+const DEFAULT_PORT: &str = "default";
+
+/// The output topics of a group, each with its number.
+#[derive(Debug, Default)]
+struct Topics {
+    names: Vec<String>,
+    numbers: HashMap<String, u16>,
+}
+
+impl Topics {
+    fn number(&mut self, name: &str) -> u16 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = u16::try_from(self.names.len()).expect("the config bounds the number of topics");
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+}
+
+/// The plugins of a group, each combination of version, config and ports once.
+#[derive(Default)]
+struct Workers {
+    prepared: Vec<Arc<Prepared>>,
+    numbers: HashMap<(String, String, Vec<String>), usize>,
+}
+
+impl Workers {
+    fn number(&mut self, config: &Config, route: &Route, stage: &StageConfig, plugin: &Plugin, ports: Vec<String>) -> usize {
+        let key = (stage.plugin.clone(), stage.config.to_string(), ports);
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        let settings = &config.plugin[&stage.plugin];
+        let prepared = plugin.prepare(Spec {
+            config: stage.config.clone(),
+            bound_ports: key.2.clone(),
+            limits: settings.limits,
+            grants: settings.grants.clone(),
+            route: route.id.clone(),
+        });
+        self.prepared.push(prepared);
+        self.numbers.insert(key, self.prepared.len() - 1);
+        self.prepared.len() - 1
+    }
+}
+
+/// What the shards of a group follow in a generation.
+pub fn program(generation: &Generation, group: &Group) -> Program {
+    let config = &generation.config;
+    let (mut topics, mut workers) = (Topics::default(), Workers::default());
+    let routes = || group.routes.iter().map(|route| &*config.routes[*route]);
+    let plans = routes().map(|route| plan(generation, route, &mut topics, &mut workers)).collect();
+    Program {
+        group: group.name.clone(),
+        generation: generation.number,
+        generation_hash: digest::short(&generation.hash),
+        plans,
+        index: Index::new(routes()),
+        topics: topics.names,
+        prepared: workers.prepared,
+        commit_interval: group.commit_interval,
+        out_of_range: group.out_of_range,
+    }
+}
+
+fn plan(generation: &Generation, route: &Route, topics: &mut Topics, workers: &mut Workers) -> Plan {
+    let plugin = |stage: &StageConfig| &generation.plugins[&stage.plugin];
+    let last = route.through.len().saturating_sub(1);
+    let stages = route.through.iter().enumerate().map(|(number, stage)| {
+        let plugin = plugin(stage);
+        let targets = targets(plugin.ports(), &route.to, number == last, topics);
+        let bound = plugin.ports().iter().zip(&targets).filter(|(_, target)| **target != Target::Unbound);
+        let ports = bound.map(|(port, _)| port.clone()).collect();
+        Stage { worker: workers.number(&generation.config, route, stage, plugin, ports), targets }
+    });
+    let stages = stages.collect();
+    let versions = || route.through.iter().map(|stage| (stage.plugin.as_str(), plugin(stage).sha256()));
+    Plan {
+        id: route.id.clone(),
+        filter: route.filter.clone(),
+        on_filter_error: route.on_filter_error,
+        stages,
+        plugins: versions().map(|(name, sha256)| (name.to_owned(), digest::hex(&sha256))).collect(),
+        direct: route.to.get(DEFAULT_PORT).map_or(0, |topic| topics.number(topic)),
+        label: route.provenance.then(|| RouteLabel::new(&route.id, generation.number, versions())),
+        failure: route.failure.clone(),
+        dead_letter: topics.number(&route.failure.dead_letter),
+    }
+}
+
+/// Where each port of a plugin leads: `default` to the next plugin, or from the last one where the route says; every
+/// other port where the route says.
+fn targets(ports: &[String], to: &BTreeMap<String, String>, last: bool, topics: &mut Topics) -> Vec<Target> {
+    let target = |port: &String| match to.get(port) {
+        _ if port == DEFAULT_PORT && !last => Target::Next,
+        Some(topic) => Target::Topic(topics.number(topic)),
+        None => Target::Unbound,
+    };
+    ports.iter().map(target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_lead_to_the_next_plugin_or_to_topics() {
+        let ports = ["default", "alert", "debug"].map(str::to_owned);
+        let to = [("default", "out"), ("alert", "alerts")].map(|(port, topic)| (port.to_owned(), topic.to_owned()));
+        let to = BTreeMap::from(to);
+        let mut topics = Topics::default();
+        let last = targets(&ports, &to, true, &mut topics);
+        assert_eq!(last, [Target::Topic(0), Target::Topic(1), Target::Unbound]);
+        let first = targets(&ports, &to, false, &mut topics);
+        assert_eq!(first, [Target::Next, Target::Topic(1), Target::Unbound]);
+        assert_eq!(topics.names, ["out", "alerts"]);
+    }
+}

@@ -1,1 +1,122 @@
 //! The command line: arguments, commands, exit codes. Never decides anything about events.
+
+mod completions;
+mod connect;
+mod exit;
+mod topic;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::Level;
+
+pub use exit::{Exit, Failure};
+
+use crate::config::model::Config;
+use crate::control::logging;
+
+/// Routes events from Kafka topics, through WebAssembly plugins, to Kafka topics.
+#[derive(Debug, Parser)]
+#[command(name = "midplane", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  midplane check                                    what would run with ./midplane.toml, or what is wrong with it
+  midplane run                                      run it until SIGTERM or Ctrl-C
+  midplane topic list                               the topics of the broker that ./midplane.toml names
+  echo '{\"amount\": 12}' | midplane topic produce payments
+  midplane topic consume payments --from-beginning
+
+Exit codes:
+  0 done   1 failed while running   2 wrong usage   3 config or plugin refused
+  4 broker or host unreachable   5 stopped, but something was not acknowledged in time
+
+Without a [broker] in the config, `midplane run` starts a broker of its own on this machine, which every Kafka client
+can talk to.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List, create and delete topics; write and read their events
+    Topic(topic::TopicArgs),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+}
+
+/// The config file, as every command takes it.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The config file
+    #[arg(long, value_name = "FILE", default_value = "midplane.toml")]
+    pub config: PathBuf,
+}
+
+impl ConfigArgs {
+    /// The config, without what only the plugins' bytes could tell of it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn load(&self) -> Result<Config, Failure> {
+        Err(Failure::refused(format!(
+            "`{}` can't be read yet; name the broker with `--bootstrap-servers`",
+            self.config.display()
+        )))
+    }
+}
+
+/// Runs the command line of this process, and says how it ended.
+pub fn main() -> Exit {
+    run(std::env::args_os())
+}
+
+fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, and none to whoever asked for them.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "midplane: {}", failure.message);
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Topic(args) => quiet(|| topic::run(&args)),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// For commands whose output is what they were asked for: the log shows only what went wrong, and not what librdkafka
+/// says of connections, since a failure of those ends the command with a message of its own.
+fn quiet(command: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    if std::env::var_os("RUST_LOG").is_some() {
+        logging::start(logging::Format::Auto, Level::WARN).map_err(Failure::usage)?;
+    }
+    command()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

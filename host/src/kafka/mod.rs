@@ -2,5 +2,7 @@
 //! plugins.
 
 pub mod headers;
+mod message;
 
 pub use headers::HeadersRef;
+pub use message::headers_of;

@@ -1,8 +1,21 @@
 //! The client of the Kafka protocol: librdkafka in batches. Owns all unsafe code over it; knows nothing of routes or
 //! plugins.
+//!
+//! A shard has a [`Consumer`] and a [`Producer`], and uses them from its thread alone.
 
+pub mod batch;
+pub mod consumer;
+pub mod error;
 pub mod headers;
 mod message;
+mod native;
+pub mod producer;
+pub mod settings;
 
-pub use headers::HeadersRef;
+pub use batch::{Batch, Entry, Place, Record, TopicKey};
+pub use consumer::{Committed, Consumer, Happening, Partition};
+pub use error::{Code, Error};
+pub use headers::{HeadersRef, OwnedHeaders};
 pub use message::headers_of;
+pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
+pub use settings::{Connection, ConsumerSettings, ProducerSettings};

@@ -44,7 +44,9 @@ impl Scratch {
 impl Filter {
     /// Parses, checks and compiles an expression. All problems at once.
     pub fn compile(source: &str) -> Result<Self, Vec<Problem>> {
-        Ok(Self { source: source.to_owned() })
+        Ok(Self {
+            source: source.to_owned(),
+        })
     }
 
     /// The expression as it was written.

@@ -97,7 +97,9 @@ impl Verdicts {
     /// The verdict of the event at an index below [`Verdicts::len`].
     pub fn get(&self, index: usize) -> Verdict<'_> {
         match &self.answers[index] {
-            Answer::Outputs(range) => Verdict::Outputs(&self.outputs[range.start as usize..range.end as usize]),
+            Answer::Outputs(range) => {
+                Verdict::Outputs(&self.outputs[range.start as usize..range.end as usize])
+            }
             Answer::Failed(failure) => Verdict::Failed(failure),
         }
     }
@@ -111,14 +113,20 @@ impl Verdicts {
     pub fn headers(&self, range: Range<u32>) -> impl ExactSizeIterator<Item = Header<'_>> {
         self.headers[range.start as usize..range.end as usize]
             .iter()
-            .map(|(name, value)| Header { name: self.bytes(*name), value: value.map(|span| self.bytes(span)) })
+            .map(|(name, value)| Header {
+                name: self.bytes(*name),
+                value: value.map(|span| self.bytes(span)),
+            })
     }
 
     /// Adds bytes, for outputs to name.
     pub fn push_bytes(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
-        Span { start, length: bytes.len() as u32 }
+        Span {
+            start,
+            length: bytes.len() as u32,
+        }
     }
 
     /// Adds a header to those of the next output; `headers_len` before and after gives its range.
@@ -143,7 +151,8 @@ impl Verdicts {
 
     /// Answers the next event with the outputs from an index on.
     pub fn answer(&mut self, first_output: u32) {
-        self.answers.push(Answer::Outputs(first_output..self.outputs.len() as u32));
+        self.answers
+            .push(Answer::Outputs(first_output..self.outputs.len() as u32));
     }
 
     /// Answers the next event with a failure, and forgets the outputs from an index on.

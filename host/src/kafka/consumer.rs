@@ -1,0 +1,507 @@
+//! A member of a consumer group: one per shard, used from the shard's thread alone.
+//!
+//! All partitions' queues are forwarded into one of the shard's own, which is read in batches; the client's own queue
+//! carries what else happens (rebalances, results of commits, errors) and is polled beside it. Decides nothing: where to
+//! begin, what to commit and when to give a partition back is the driver's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rdsys;
+
+use super::batch::Batch;
+use super::error::{Code, Error};
+use super::native::{
+    Client, Event, Kind, List, Queue, c_string, partition_code, partition_metadata, partition_topic, take_error,
+    timeout_ms,
+};
+use super::settings::ConsumerSettings;
+
+/// The events that a consumer's queue carries.
+const EVENTS: i32 = rdsys::RD_KAFKA_EVENT_REBALANCE | rdsys::RD_KAFKA_EVENT_OFFSET_COMMIT | rdsys::RD_KAFKA_EVENT_ERROR;
+
+/// How many records are read at first where a batch is bounded by bytes and their size isn't known yet.
+const FIRST_READ: usize = 64;
+
+/// A topic's partition.
+pub type Partition = (Arc<str>, i32);
+
+/// Something other than a record that the driver has to know of.
+#[derive(Debug)]
+pub enum Happening {
+    /// These partitions come: answer with [`Consumer::assign`], with where to begin for each. The group waits for the
+    /// answer, and nothing is fetched for this member meanwhile.
+    Assign(Vec<Partition>),
+    /// These partitions go: answer with [`Consumer::unassign`]. What is in hand of them is to be settled and committed
+    /// before, unless they are `lost`: then others have them already, and a commit would be refused.
+    Revoke {
+        /// Which.
+        partitions: Vec<Partition>,
+        /// Whether this member isn't their owner any more.
+        lost: bool,
+    },
+    /// The answer to [`Consumer::commit`].
+    Committed {
+        /// What was handed in with it.
+        token: usize,
+        /// Why nothing was committed, where nothing was. Where it is `None`, look at each partition's.
+        error: Option<Code>,
+        /// What was committed, and what went wrong with it.
+        offsets: Vec<(Partition, i64, Option<Code>)>,
+    },
+    /// The client says that something is wrong. It goes on trying by itself, unless it is `fatal`.
+    Error {
+        /// What.
+        code: Code,
+        /// Whether this client can't go on.
+        fatal: bool,
+        /// librdkafka's words.
+        message: String,
+    },
+}
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// `None` where nothing was ever committed.
+    pub offset: Option<i64>,
+    /// What was committed with it.
+    pub metadata: Vec<u8>,
+}
+
+/// A member of a group. Not for sharing among threads: [`Happening`]s and records come to whoever polls.
+pub struct Consumer {
+    /// Topics' names, each once, however often it is assigned.
+    names: HashSet<Arc<str>>,
+    /// Records that came through `events` and not through `records`; the next drain begins with them.
+    strays: Vec<Event>,
+    /// Rebalances, results of commits, errors.
+    events: Queue,
+    /// Records, errors and ends of all partitions assigned.
+    records: Queue,
+    closing: bool,
+    client: Arc<Client>,
+    /// Keys and values of a record, on average: sizes the first read of a batch that is bounded by bytes.
+    record_bytes: usize,
+    /// Keeps `Consumer` on one thread at a time.
+    _not_sync: std::marker::PhantomData<std::cell::Cell<()>>,
+}
+
+impl Consumer {
+    /// A member that has not joined yet: see [`Self::subscribe`]. Needs no broker.
+    ///
+    /// # Errors
+    /// Where a setting is refused.
+    pub fn new(settings: &ConsumerSettings) -> Result<Self, Error> {
+        let client = Client::new(Kind::Consumer, settings.pairs(), EVENTS)?;
+        // SAFETY: the client is live. Errors that concern no group then come through the queue that is polled.
+        unsafe { rdsys::rd_kafka_poll_set_consumer(client.raw()) };
+        let events =
+            Queue::consumer(&client).ok_or_else(|| Error::Client { message: "the group has no name".to_owned() })?;
+        Ok(Self {
+            names: HashSet::new(),
+            strays: Vec::new(),
+            events,
+            records: Queue::new(&client),
+            closing: false,
+            client,
+            record_bytes: 0,
+            _not_sync: std::marker::PhantomData,
+        })
+    }
+
+    /// Joins the group for these topics, in place of any before. Topics that don't exist are reported as errors, and joined
+    /// when they appear. Names that begin with `^` would be patterns of libc's: topics' names never do.
+    ///
+    /// # Errors
+    /// Where a name can't be one, or the client can't go on.
+    pub fn subscribe<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+        let mut list = List::new(0);
+        for topic in topics {
+            list.add(&c_string(topic)?, -1, i64::from(rdsys::RD_KAFKA_OFFSET_INVALID));
+        }
+        // SAFETY: the client and the list are live; the list is copied.
+        let code = unsafe { rdsys::rd_kafka_subscribe(self.client.raw(), list.raw()) };
+        self.check("subscribe", code.into())
+    }
+
+    /// What happened, waited for at most this long; `None` where nothing did. To be called at least each few seconds, and
+    /// until it says `None`, also while nothing is drained.
+    ///
+    /// A record that comes this way (none should) is kept, and the next [`Self::drain`] begins with it.
+    pub fn poll(&mut self, timeout: Duration) -> Option<Happening> {
+        let deadline = Instant::now() + timeout;
+        let mut wait = timeout;
+        loop {
+            let event = self.events.poll(wait)?;
+            if let Some(happening) = self.happening(event) {
+                return Some(happening);
+            }
+            wait = deadline.saturating_duration_since(Instant::now());
+        }
+    }
+
+    fn happening(&mut self, event: Event) -> Option<Happening> {
+        match event.kind() {
+            rdsys::RD_KAFKA_EVENT_REBALANCE => Some(self.rebalance(&event)),
+            rdsys::RD_KAFKA_EVENT_OFFSET_COMMIT => {
+                let offsets = event.partitions().iter();
+                let offsets = offsets
+                    .map(|item| {
+                        ((self.name(&partition_topic(item)), item.partition), item.offset, partition_code(item).error())
+                    })
+                    .collect();
+                Some(Happening::Committed { token: event.token(), error: event.code().error(), offsets })
+            }
+            rdsys::RD_KAFKA_EVENT_ERROR => {
+                Some(Happening::Error { code: event.code(), fatal: event.is_fatal(), message: event.message() })
+            }
+            rdsys::RD_KAFKA_EVENT_FETCH => {
+                tracing::debug!("A record came through the client's own queue.");
+                self.strays.push(event);
+                None
+            }
+            kind => {
+                tracing::debug!(kind, "An event of the client's that nobody asked for.");
+                None
+            }
+        }
+    }
+
+    fn rebalance(&mut self, event: &Event) -> Happening {
+        let partitions = event.partitions().iter();
+        let partitions = partitions.map(|item| (self.name(&partition_topic(item)), item.partition)).collect();
+        if event.code() == Code::from(rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+            return Happening::Assign(partitions);
+        }
+        // SAFETY: the client is live.
+        let lost = unsafe { rdsys::rd_kafka_assignment_lost(self.client.raw()) } != 0;
+        Happening::Revoke { partitions, lost }
+    }
+
+    fn name(&mut self, topic: &str) -> Arc<str> {
+        if let Some(name) = self.names.get(topic) {
+            return Arc::clone(name);
+        }
+        let name: Arc<str> = Arc::from(topic);
+        self.names.insert(Arc::clone(&name));
+        name
+    }
+
+    /// Answers [`Happening::Assign`]: all of its partitions, each with the offset to begin at.
+    ///
+    /// # Errors
+    /// Where the client refuses: the partitions are then not fetched, and the member rejoins only after an
+    /// [`Self::unassign`] or a new member takes its place.
+    pub fn assign<'a>(
+        &mut self,
+        partitions: impl ExactSizeIterator<Item = (&'a str, i32, i64)> + Clone,
+    ) -> Result<(), Error> {
+        // Before the assignment: the client forwards to its own queue unless it finds a partition forwarded already. And
+        // each time: when a fetch stops, the client clears the target but not the mark that says "by the application", so
+        // that a partition that comes again would fill a queue that nobody reads.
+        for (topic, partition, _) in partitions.clone() {
+            let queue = Queue::partition(&self.client, &c_string(topic)?, partition);
+            let queue = queue.ok_or_else(|| Error::Partition {
+                action: "assign",
+                topic: topic.to_owned(),
+                partition,
+                code: Code::UNKNOWN_PARTITION,
+            })?;
+            // SAFETY: both queues are live, and of one client.
+            unsafe { rdsys::rd_kafka_queue_forward(queue.raw(), self.records.raw()) };
+        }
+        let list = List::of(partitions)?;
+        // SAFETY: the client and the list are live; the list is copied, and the error is ours.
+        let result = unsafe { take_error(rdsys::rd_kafka_incremental_assign(self.client.raw(), list.raw())) };
+        self.surface("assign", result)
+    }
+
+    /// Answers [`Happening::Revoke`], lost or not: all of its partitions. Records of them that are still in a batch, or that
+    /// a drain still delivers, are not this member's any more.
+    ///
+    /// # Errors
+    /// Where the client refuses.
+    pub fn unassign<'a>(&mut self, partitions: impl ExactSizeIterator<Item = (&'a str, i32)>) -> Result<(), Error> {
+        let invalid = i64::from(rdsys::RD_KAFKA_OFFSET_INVALID);
+        let list = List::of(partitions.map(|(topic, partition)| (topic, partition, invalid)))?;
+        // SAFETY: the client and the list are live; the list is copied, and the error is ours.
+        let result = unsafe { take_error(rdsys::rd_kafka_incremental_unassign(self.client.raw(), list.raw())) };
+        self.surface("unassign", result)
+    }
+
+    /// A batch for this consumer's records.
+    pub fn batch(&self) -> Batch {
+        Batch::new(&self.client)
+    }
+
+    /// Fills a batch, in place of what it held: at most so many entries, and no more reads once it holds so many bytes. Waits
+    /// at most this long for the first entry, and for no other. Returns how many there are.
+    ///
+    /// Bounded by bytes as far as can be known before a record is read: by the average of those before.
+    ///
+    /// # Panics
+    /// Where the batch is another consumer's.
+    pub fn drain(&mut self, batch: &mut Batch, events_max: usize, bytes_max: usize, timeout: Duration) -> usize {
+        assert!(batch.is_of(&self.client), "a batch is filled by the consumer that made it");
+        batch.clear();
+        batch.adopt(&mut self.strays);
+        if batch.is_empty() && !self.read(batch, events_max, bytes_max) && !timeout.is_zero() {
+            // The call waits until it has as many as it was asked for: ask for one, then for what else is there.
+            batch.read(self.records.raw(), 1, timeout_ms(timeout));
+        }
+        while !batch.is_empty() && self.read(batch, events_max, bytes_max) {}
+        if !batch.is_empty() {
+            self.record_bytes = batch.bytes().div_ceil(batch.len());
+        }
+        batch.len()
+    }
+
+    /// One more read, if there is room. Whether there may be more.
+    fn read(&self, batch: &mut Batch, events_max: usize, bytes_max: usize) -> bool {
+        let bytes = bytes_max.saturating_sub(batch.bytes());
+        let room = events_max.saturating_sub(batch.len());
+        if room == 0 || bytes == 0 {
+            return false;
+        }
+        let average = if batch.is_empty() { self.record_bytes } else { batch.bytes().div_ceil(batch.len()) };
+        let fitting = if average == 0 { FIRST_READ } else { bytes.div_ceil(average) };
+        let room = room.min(fitting).max(1);
+        batch.read(self.records.raw(), room, 0) == room
+    }
+
+    /// Stops fetching these partitions, and drops what is prefetched of them: nothing of them is delivered from here on.
+    ///
+    /// # Errors
+    /// Where the client doesn't know one of them.
+    pub fn pause<'a>(&self, partitions: impl ExactSizeIterator<Item = (&'a str, i32)>) -> Result<(), Error> {
+        let list = self.list_of(partitions)?;
+        // SAFETY: the client and the list are live.
+        let code = unsafe { rdsys::rd_kafka_pause_partitions(self.client.raw(), list.raw()) };
+        self.check("pause", code.into())?;
+        check_list("pause", &list)
+    }
+
+    /// Fetches a paused partition again, from this offset: no record that was fetched before is delivered from here on.
+    ///
+    /// # Errors
+    /// Where the partition isn't assigned, or the client doesn't answer in time.
+    pub fn resume_at(&self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
+        self.seek(topic, partition, offset, timeout)?;
+        let list = self.list_of([(topic, partition)].into_iter())?;
+        // SAFETY: the client and the list are live.
+        let code = unsafe { rdsys::rd_kafka_resume_partitions(self.client.raw(), list.raw()) };
+        self.check("resume", code.into())?;
+        check_list("resume", &list)
+    }
+
+    /// Goes on at this offset, paused or not: no record that was fetched before is delivered from here on.
+    ///
+    /// # Errors
+    /// Where the partition isn't assigned, or the client doesn't answer in time.
+    pub fn seek(&self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
+        let list = List::of([(topic, partition, offset)].into_iter())?;
+        // A timeout of 0 would be "don't wait", and then errors are nobody's.
+        let timeout = timeout_ms(timeout).max(1);
+        // SAFETY: the client and the list are live, and the error is ours.
+        let result = unsafe { take_error(rdsys::rd_kafka_seek_partitions(self.client.raw(), list.raw(), timeout)) };
+        self.surface("seek", result)?;
+        check_list("seek", &list)
+    }
+
+    /// Commits these positions (the next offset to read, and what to remember with it); [`Happening::Committed`] answers,
+    /// with this token.
+    ///
+    /// # Errors
+    /// Where it can't be asked for.
+    pub fn commit<'a>(
+        &self,
+        offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>,
+        token: usize,
+    ) -> Result<(), Error> {
+        let list = self.offsets(offsets)?;
+        // SAFETY: the client, the list and the queue are live; the list is copied, and the token never dereferenced.
+        let code = unsafe {
+            rdsys::rd_kafka_commit_queue(self.client.raw(), list.raw(), self.events.raw(), None, token as *mut _)
+        };
+        self.check("commit", code.into())
+    }
+
+    /// Commits these positions and waits for the answer, at most this long. An answer that comes later is dropped.
+    ///
+    /// # Errors
+    /// Where anything of it wasn't committed, or there was no answer in time.
+    pub fn commit_sync<'a>(
+        &self,
+        offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        const ACTION: &str = "commit";
+        let list = self.offsets(offsets)?;
+        let answers = Queue::new(&self.client);
+        // SAFETY: the client, the list and the queue are live; the list is copied. An answer that comes after the queue was
+        // dropped is dropped with it: librdkafka counts the queue's owners.
+        let code = unsafe {
+            rdsys::rd_kafka_commit_queue(self.client.raw(), list.raw(), answers.raw(), None, std::ptr::null_mut())
+        };
+        self.check(ACTION, code.into())?;
+        let Some(answer) = answers.poll(timeout) else {
+            return Err(Error::Unreachable {
+                action: ACTION,
+                timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+                code: Code::TIMED_OUT,
+            });
+        };
+        // A partition's error says more than the whole's.
+        for item in answer.partitions() {
+            check_item(ACTION, item)?;
+        }
+        self.check(ACTION, answer.code())
+    }
+
+    /// What the group has committed for these partitions.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time, or refuses.
+    pub fn committed<'a>(
+        &mut self,
+        partitions: impl ExactSizeIterator<Item = (&'a str, i32)>,
+        timeout: Duration,
+    ) -> Result<Vec<Committed>, Error> {
+        const ACTION: &str = "read the group's offsets";
+        let list = self.list_of(partitions)?;
+        if list.elements().is_empty() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: the client and the list are live.
+        let code = unsafe { rdsys::rd_kafka_committed(self.client.raw(), list.raw(), timeout_ms(timeout)) };
+        answered(ACTION, code.into(), timeout)?;
+        let mut committed = Vec::with_capacity(list.elements().len());
+        for item in list.elements() {
+            check_item(ACTION, item)?;
+            committed.push(Committed {
+                topic: self.name(&partition_topic(item)),
+                partition: item.partition,
+                offset: (item.offset >= 0).then_some(item.offset),
+                metadata: partition_metadata(item).to_vec(),
+            });
+        }
+        Ok(committed)
+    }
+
+    fn offsets<'a>(&self, offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>) -> Result<List, Error> {
+        let mut list = List::new(offsets.len());
+        for (topic, partition, offset, metadata) in offsets {
+            let item = list.add(&c_string(topic)?, partition, offset);
+            if metadata.is_empty() {
+                continue;
+            }
+            // SAFETY: the client is live. The element takes the memory over, which is as long as what is copied, and of the
+            // allocator that frees it.
+            unsafe {
+                let memory = rdsys::rd_kafka_mem_malloc(self.client.raw(), metadata.len());
+                std::ptr::copy_nonoverlapping(metadata.as_ptr(), memory.cast(), metadata.len());
+                item.metadata = memory;
+                item.metadata_size = metadata.len();
+            }
+        }
+        Ok(list)
+    }
+
+    fn list_of<'a>(&self, partitions: impl ExactSizeIterator<Item = (&'a str, i32)>) -> Result<List, Error> {
+        let invalid = i64::from(rdsys::RD_KAFKA_OFFSET_INVALID);
+        List::of(partitions.map(|(topic, partition)| (topic, partition, invalid)))
+    }
+
+    /// Begins to leave the group: what is assigned is revoked through [`Self::poll`], as ever, until [`Self::is_closed`].
+    ///
+    /// # Errors
+    /// Where the client can't go on; there is nothing to wait for then.
+    pub fn close(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.closing, true) {
+            return Ok(());
+        }
+        // SAFETY: the client and the queue are live. The queue is the one that the group's events come through already.
+        let result = unsafe { take_error(rdsys::rd_kafka_consumer_close_queue(self.client.raw(), self.events.raw())) };
+        self.surface("leave the group", result)
+    }
+
+    /// Whether the group has been left.
+    pub fn is_closed(&self) -> bool {
+        // SAFETY: the client is live.
+        unsafe { rdsys::rd_kafka_consumer_closed(self.client.raw()) != 0 }
+    }
+
+    fn surface(&self, action: &'static str, result: Result<(), (Code, String)>) -> Result<(), Error> {
+        let Err((code, message)) = result else {
+            return Ok(());
+        };
+        match self.client.fatal() {
+            Some(fatal) => Err(fatal),
+            None => Err(Error::Client { message: format!("{action}: {message} ({})", code.name()) }),
+        }
+    }
+
+    fn check(&self, action: &'static str, code: Code) -> Result<(), Error> {
+        match code {
+            Code::NONE => Ok(()),
+            Code::FATAL => Err(self.client.fatal().unwrap_or(Error::Refused { action, code })),
+            code => Err(Error::Refused { action, code }),
+        }
+    }
+}
+
+impl Drop for Consumer {
+    /// Leaves the group as well as it can be done without waiting long: what is assigned is given back, nothing is committed.
+    fn drop(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        if self.close().is_err() {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_closed() && Instant::now() < deadline {
+            let answered = match self.poll(Duration::from_millis(10)) {
+                // None of them: the group is being left.
+                Some(Happening::Assign(_)) => self.assign([].into_iter()),
+                Some(Happening::Revoke { partitions, .. }) => {
+                    self.unassign(partitions.iter().map(|(topic, partition)| (&**topic, *partition)))
+                }
+                _ => Ok(()),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "The group is left without handing its partitions over.");
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a call to the broker was answered, and well.
+pub(super) fn answered(action: &'static str, code: Code, timeout: Duration) -> Result<(), Error> {
+    let timeout_ms = timeout.as_millis().try_into().unwrap_or(u64::MAX);
+    match code {
+        Code::NONE => Ok(()),
+        Code::TIMED_OUT | Code::TRANSPORT | Code::WAIT_COORDINATOR => {
+            Err(Error::Unreachable { action, timeout_ms, code })
+        }
+        code => Err(Error::Refused { action, code }),
+    }
+}
+
+fn check_list(action: &'static str, list: &List) -> Result<(), Error> {
+    list.elements().iter().try_for_each(|item| check_item(action, item))
+}
+
+pub(super) fn check_item(action: &'static str, item: &rdsys::rd_kafka_topic_partition_t) -> Result<(), Error> {
+    match partition_code(item).error() {
+        None => Ok(()),
+        Some(code) => {
+            Err(Error::Partition { action, topic: partition_topic(item).into_owned(), partition: item.partition, code })
+        }
+    }
+}

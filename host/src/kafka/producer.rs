@@ -1,0 +1,400 @@
+//! An idempotent producer: one per shard, used from the shard's thread alone.
+//!
+//! Records are copied into librdkafka's buffer once, headers handed over; delivery reports come back in arrays, as events,
+//! without a callback. Never sends a record again by itself once it was reported as failed, and never times one out.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rdsys;
+use rdsys::rd_kafka_vtype_t as vtype;
+
+use super::error::{Code, Error};
+use super::headers::{HeadersRef, OwnedHeaders};
+use super::native::{Client, Event, Kind, Queue, c_string};
+use super::settings::ProducerSettings;
+
+/// How many reports are taken out of an event at a time.
+const REPORTS: usize = 256;
+
+/// Any partition, by the key.
+const PARTITION_UNASSIGNED: i32 = -1;
+
+/// Headers of so many bytes count against the buffer. Smaller ones don't: the number of records bounds them, and their
+/// size would have to be summed up again for each report.
+const LARGE_HEADERS_BYTES: usize = 1 << 10;
+
+/// A topic of one producer's; see [`Producer::topic`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic(u32);
+
+impl Topic {
+    /// Counted from 0 in the order of first mention, for tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Chosen from the key, as Java's clients do, where there is none.
+    pub partition: Option<i32>,
+    /// May be null.
+    pub key: Option<&'a [u8]>,
+    /// May be null.
+    pub value: Option<&'a [u8]>,
+    /// Milliseconds since the Unix epoch; now, where it is 0 or below.
+    pub timestamp: i64,
+    /// Comes back in the [`Report`].
+    pub opaque: usize,
+}
+
+impl Outgoing<'_> {
+    /// The bytes that it takes of the producer's buffer, headers aside; [`Report::bytes`] is the same.
+    pub fn bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// As it was handed in.
+    pub opaque: usize,
+    /// Where to.
+    pub topic: Topic,
+    /// `None`: acknowledged by all replicas in sync. Otherwise it wasn't written, or nobody knows.
+    pub error: Option<Code>,
+    /// As [`Outgoing::bytes`].
+    pub bytes: usize,
+}
+
+/// Why a record wasn't taken. Its headers are still the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// The buffer is full: poll, and try again. Never said while nothing is in flight.
+    #[error("the producer's buffer is full")]
+    Full,
+    /// Larger than `record_bytes_max`: it never will be taken.
+    #[error("the record is larger than the producer takes")]
+    TooLarge,
+    /// No such topic, as far as is known.
+    #[error("there is no such topic")]
+    UnknownTopic,
+    /// No such partition, as far as is known.
+    #[error("the topic has no such partition")]
+    UnknownPartition,
+    /// Anything else.
+    #[error("{0}")]
+    Other(Code),
+}
+
+impl From<Code> for ProduceError {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::QUEUE_FULL => Self::Full,
+            Code::MESSAGE_TOO_LARGE => Self::TooLarge,
+            Code::UNKNOWN_TOPIC => Self::UnknownTopic,
+            Code::UNKNOWN_PARTITION => Self::UnknownPartition,
+            code => Self::Other(code),
+        }
+    }
+}
+
+impl ProduceError {
+    /// The code that librdkafka gave.
+    pub fn code(self) -> Code {
+        match self {
+            Self::Full => Code::QUEUE_FULL,
+            Self::TooLarge => Code::MESSAGE_TOO_LARGE,
+            Self::UnknownTopic => Code::UNKNOWN_TOPIC,
+            Self::UnknownPartition => Code::UNKNOWN_PARTITION,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+/// A handle that librdkafka wants to be given back.
+struct Handle(NonNull<rdsys::rd_kafka_topic_t>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live, and its producer still is: `Producer` drops its handles first.
+        unsafe { rdsys::rd_kafka_topic_destroy(self.0.as_ptr()) }
+    }
+}
+
+// SAFETY: librdkafka's topics are bound to no thread.
+unsafe impl Send for Handle {}
+
+/// What was taken and not reported.
+#[derive(Debug, Default, Clone, Copy)]
+struct InFlight {
+    records: usize,
+    /// Of keys, values, and large headers.
+    bytes: usize,
+    /// How many of the records have large headers.
+    large_headers: usize,
+}
+
+impl InFlight {
+    fn add(&mut self, bytes: usize, headers: Option<usize>) {
+        self.records += 1;
+        self.bytes += bytes + headers.unwrap_or(0);
+        self.large_headers += usize::from(headers.is_some());
+    }
+
+    fn remove(&mut self, bytes: usize, headers: Option<usize>) {
+        self.records -= 1;
+        self.bytes -= bytes + headers.unwrap_or(0);
+        self.large_headers -= usize::from(headers.is_some());
+    }
+}
+
+/// Writes records. Dropped, it drops what it has not sent: [`Self::flush`] first.
+pub struct Producer {
+    /// By [`Topic::index`].
+    topics: Vec<Handle>,
+    names: HashMap<Arc<str>, Topic>,
+    by_index: Vec<Arc<str>>,
+    reports: Queue,
+    in_flight: InFlight,
+    buffer_bytes: usize,
+    client: Arc<Client>,
+    /// Keeps `Producer` on one thread at a time.
+    _not_sync: std::marker::PhantomData<std::cell::Cell<()>>,
+}
+
+impl Producer {
+    /// Needs no broker.
+    ///
+    /// # Errors
+    /// Where a setting is refused.
+    pub fn new(settings: &ProducerSettings) -> Result<Self, Error> {
+        let events = rdsys::RD_KAFKA_EVENT_DR | rdsys::RD_KAFKA_EVENT_ERROR;
+        let client = Client::new(Kind::Producer, settings.pairs(), events)?;
+        Ok(Self {
+            topics: Vec::new(),
+            names: HashMap::new(),
+            by_index: Vec::new(),
+            reports: Queue::main(&client),
+            in_flight: InFlight::default(),
+            buffer_bytes: settings.buffer_bytes,
+            client,
+            _not_sync: std::marker::PhantomData,
+        })
+    }
+
+    /// The topic of this name, kept for as long as the producer lives. Doesn't ask whether it exists.
+    ///
+    /// # Errors
+    /// Where no topic can have this name.
+    pub fn topic(&mut self, name: &str) -> Result<Topic, Error> {
+        if let Some(topic) = self.names.get(name) {
+            return Ok(*topic);
+        }
+        let c_name = c_string(name)?;
+        let topic = Topic(u32::try_from(self.topics.len()).expect("topics are far fewer"));
+        // SAFETY: the producer is live; it takes the config over whatever becomes of the topic. The index is in the config,
+        // so that a report finds it without looking a name up.
+        let raw = unsafe {
+            let config = rdsys::rd_kafka_default_topic_conf_dup(self.client.raw());
+            rdsys::rd_kafka_topic_conf_set_opaque(config, topic.index() as *mut c_void);
+            rdsys::rd_kafka_topic_new(self.client.raw(), c_name.as_ptr(), config)
+        };
+        let Some(raw) = NonNull::new(raw) else {
+            // SAFETY: no preconditions.
+            let code = unsafe { rdsys::rd_kafka_last_error() }.into();
+            let message = format!("no topic can have this name ({code})");
+            return Err(Error::Topic { action: "produce", topic: name.to_owned(), code, message });
+        };
+        let name: Arc<str> = Arc::from(name);
+        self.topics.push(Handle(raw));
+        self.by_index.push(Arc::clone(&name));
+        self.names.insert(name, topic);
+        Ok(topic)
+    }
+
+    /// A topic's name.
+    ///
+    /// # Panics
+    /// Where the topic is another producer's.
+    pub fn name(&self, topic: Topic) -> &Arc<str> {
+        &self.by_index[topic.index()]
+    }
+
+    /// Hands a record over. The headers are taken where it was accepted, and left where not.
+    ///
+    /// # Errors
+    /// Where it wasn't accepted; no report follows then.
+    ///
+    /// # Panics
+    /// Where the topic is another producer's.
+    pub fn produce(
+        &mut self,
+        topic: Topic,
+        record: Outgoing<'_>,
+        headers: &mut Option<OwnedHeaders>,
+    ) -> Result<(), ProduceError> {
+        let topic = self.topics[topic.index()].0.as_ptr();
+        let bytes = record.bytes();
+        let headers_bytes = headers.as_ref().map(OwnedHeaders::bytes).filter(|bytes| *bytes >= LARGE_HEADERS_BYTES);
+        // One record that is larger than the whole buffer passes alone.
+        if self.in_flight.records > 0 && self.in_flight.bytes + bytes + headers_bytes.unwrap_or(0) > self.buffer_bytes {
+            return Err(ProduceError::Full);
+        }
+        let arguments = [
+            argument(vtype::RD_KAFKA_VTYPE_RKT, |u| u.rkt = topic),
+            argument(vtype::RD_KAFKA_VTYPE_PARTITION, |u| u.i32_ = record.partition.unwrap_or(PARTITION_UNASSIGNED)),
+            argument(vtype::RD_KAFKA_VTYPE_MSGFLAGS, |u| u.i = rdsys::RD_KAFKA_MSG_F_COPY),
+            argument(vtype::RD_KAFKA_VTYPE_VALUE, |u| u.mem = memory(record.value)),
+            argument(vtype::RD_KAFKA_VTYPE_KEY, |u| u.mem = memory(record.key)),
+            argument(vtype::RD_KAFKA_VTYPE_TIMESTAMP, |u| u.i64_ = record.timestamp.max(0)),
+            argument(vtype::RD_KAFKA_VTYPE_OPAQUE, |u| u.ptr = record.opaque as *mut c_void),
+            argument(vtype::RD_KAFKA_VTYPE_HEADERS, |u| {
+                u.headers = headers.as_ref().map_or(std::ptr::null_mut(), OwnedHeaders::raw);
+            }),
+        ];
+        // The last one is left out where there are no headers.
+        let count = arguments.len() - usize::from(headers.is_none());
+        // SAFETY: the producer and the topic are live, each argument has the member that its type says, and key and value are
+        // readable for their lengths and copied. The headers are the record's where there is no error, and ours otherwise.
+        let result = unsafe { rdsys::rd_kafka_produceva(self.client.raw(), arguments.as_ptr(), count) };
+        // SAFETY: the error, if there is one, is ours.
+        let refused = NonNull::new(result).map(|error| unsafe {
+            let code = Code::from(rdsys::rd_kafka_error_code(error.as_ptr()));
+            rdsys::rd_kafka_error_destroy(error.as_ptr());
+            code
+        });
+        if let Some(code) = refused {
+            return Err(code.into());
+        }
+        // The record owns them now.
+        std::mem::forget(headers.take());
+        self.in_flight.add(bytes, headers_bytes);
+        Ok(())
+    }
+
+    /// Takes what reports there are, waiting at most this long for the first one. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Fatal`] where this producer can't go on: what is in flight is reported as failed, and nothing more is taken.
+    pub fn poll(&mut self, timeout: Duration, report: &mut impl FnMut(Report)) -> Result<usize, Error> {
+        let mut count = 0;
+        let mut wait = timeout;
+        let mut fatal = None;
+        while let Some(event) = self.reports.poll(wait) {
+            wait = Duration::ZERO;
+            match event.kind() {
+                rdsys::RD_KAFKA_EVENT_DR => count += deliver(&event, &mut self.in_flight, report),
+                rdsys::RD_KAFKA_EVENT_ERROR if event.is_fatal() => {
+                    fatal = Some(Error::Fatal { code: event.code(), message: event.message() });
+                }
+                rdsys::RD_KAFKA_EVENT_ERROR => {
+                    tracing::warn!(code = %event.code(), message = event.message(), "The producer reports an error.");
+                }
+                kind => tracing::debug!(kind, "An event of the client's that nobody asked for."),
+            }
+        }
+        fatal.map_or(Ok(count), Err)
+    }
+
+    /// How many records were taken and not reported.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.records
+    }
+
+    /// How many bytes they have: keys, values, and headers where those are large.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight.bytes
+    }
+
+    /// Waits until everything is reported, or the deadline is over. Whether everything was.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    pub fn flush(&mut self, deadline: Instant, report: &mut impl FnMut(Report)) -> Result<bool, Error> {
+        // Short: librdkafka's own flush waits in slices of 100 ms.
+        const SLICE: Duration = Duration::from_millis(1);
+        while self.in_flight.records > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.poll(left.min(SLICE), report)?;
+            if left.is_zero() && self.in_flight.records > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives up what is not acknowledged: it is reported as [`Code::PURGE_QUEUE`] (not written) or [`Code::PURGE_INFLIGHT`]
+    /// (perhaps written) with the next polls.
+    pub fn purge(&mut self) {
+        let flags = rdsys::RD_KAFKA_PURGE_F_QUEUE | rdsys::RD_KAFKA_PURGE_F_INFLIGHT;
+        // SAFETY: the producer is live.
+        let code = unsafe { rdsys::rd_kafka_purge(self.client.raw(), flags) };
+        if let Some(code) = Code::from(code).error() {
+            tracing::warn!(%code, "What the producer holds couldn't be given up.");
+        }
+    }
+}
+
+fn deliver(event: &Event, in_flight: &mut InFlight, report: &mut impl FnMut(Report)) -> usize {
+    let mut count = 0;
+    let mut messages = [std::ptr::null(); REPORTS];
+    loop {
+        // SAFETY: the event is live, and there is room for as many pointers as is said. What they point to lives as long as
+        // the event.
+        let taken = unsafe { rdsys::rd_kafka_event_message_array(event.raw(), messages.as_mut_ptr(), messages.len()) };
+        for &message in &messages[..taken] {
+            // SAFETY: the message is live, and so is its topic, whose opaque is the index that `Producer::topic` set.
+            let (message, index) = unsafe { (&*message, rdsys::rd_kafka_topic_opaque((*message).rkt) as usize) };
+            // SAFETY: the field is readable.
+            let code = unsafe { Code::read(std::ptr::addr_of!(message.err)) };
+            let bytes = message.len + message.key_len;
+            let headers = if in_flight.large_headers > 0 { large_headers(message) } else { None };
+            in_flight.remove(bytes, headers);
+            report(Report {
+                opaque: message._private as usize,
+                topic: Topic(u32::try_from(index).expect("set from a `Topic`")),
+                error: code.error(),
+                bytes,
+            });
+        }
+        count += taken;
+        if taken < messages.len() {
+            return count;
+        }
+    }
+}
+
+fn large_headers(message: &rdsys::rd_kafka_message_t) -> Option<usize> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the message is live, and its headers with it.
+    let headers = unsafe {
+        match rdsys::rd_kafka_message_headers(message, &mut list) {
+            rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => HeadersRef::new(list),
+            _ => return None,
+        }
+    };
+    Some(headers.bytes()).filter(|bytes| *bytes >= LARGE_HEADERS_BYTES)
+}
+
+fn argument(
+    vtype: rdsys::rd_kafka_vtype_t,
+    set: impl FnOnce(&mut rdsys::rd_kafka_vu_s__bindgen_ty_1),
+) -> rdsys::rd_kafka_vu_t {
+    let mut u = rdsys::rd_kafka_vu_s__bindgen_ty_1 { ptr: std::ptr::null_mut() };
+    set(&mut u);
+    rdsys::rd_kafka_vu_t { vtype, u }
+}
+
+fn memory(bytes: Option<&[u8]>) -> rdsys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+    rdsys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+        ptr: bytes.map_or(std::ptr::null_mut(), |bytes| bytes.as_ptr().cast_mut().cast()),
+        size: bytes.map_or(0, <[u8]>::len),
+    }
+}

@@ -1,0 +1,192 @@
+//! How the clients are set: what an operator may add, and what Midplane decides itself and nobody may override.
+//!
+//! The figures are measured ones: small buffers keep the working set in the caches, and with small buffers a consumer
+//! that waits out the default `fetch.queue.backoff.ms` of one second stands still most of the time.
+
+use std::collections::BTreeMap;
+
+/// What every client of one broker has in common.
+#[derive(Clone)]
+pub struct Connection {
+    /// `host:port,host:port`
+    pub bootstrap: String,
+    /// Settings of librdkafka's by the operator (security, sockets). Those that Midplane decides win over them.
+    pub client: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("bootstrap", &self.bootstrap).field("client", &self.client.keys()).finish()
+    }
+}
+
+/// What a [`super::Consumer`] needs.
+#[derive(Debug, Clone)]
+pub struct ConsumerSettings {
+    /// Where.
+    pub connection: Connection,
+    /// The consumer group, as it is.
+    pub group: String,
+    /// Unique for each member, else assignments are shuffled with each rebalance.
+    pub client_id: String,
+    /// How much is fetched ahead for the whole shard; one fetch a broker comes on top.
+    pub buffer_bytes: usize,
+}
+
+/// What a [`super::Producer`] needs.
+#[derive(Debug, Clone)]
+pub struct ProducerSettings {
+    /// Where.
+    pub connection: Connection,
+    /// Names it to the broker.
+    pub client_id: String,
+    /// How much waits to be sent, at most; then [`super::ProduceError::Full`].
+    pub buffer_bytes: usize,
+    /// The largest record that is tried; what a topic takes is the topic's own setting.
+    pub record_bytes_max: usize,
+}
+
+/// 8 MiB: more costs more CPU for the same events.
+pub const CONSUMER_BUFFER_BYTES: usize = 8 << 20;
+/// 16 MiB: more costs more CPU for the same events.
+pub const PRODUCER_BUFFER_BYTES: usize = 16 << 20;
+/// The largest record tried by default: the topic's `max.message.bytes` decides long before.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// The settings that Midplane decides: an operator's are refused by name, in the config.
+pub const OWNED: &[&str] = &[
+    "acks",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "check.crcs",
+    "client.id",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "isolation.level",
+    "log.queue",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "request.required.acks",
+    "delivery.timeout.ms",
+    "transactional.id",
+];
+
+type Pairs = BTreeMap<String, String>;
+
+fn with(connection: &Connection, client_id: &str, defaults: &[(&str, String)], owned: &[(&str, &str)]) -> Pairs {
+    let mut pairs: Pairs = defaults.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    pairs.extend(connection.client.iter().map(|(name, value)| (name.clone(), value.clone())));
+    pairs.insert("bootstrap.servers".to_owned(), connection.bootstrap.clone());
+    pairs.insert("client.id".to_owned(), client_id.to_owned());
+    pairs.extend(owned.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    pairs
+}
+
+/// What an operator may override, for all kinds of clients.
+fn common() -> Vec<(&'static str, String)> {
+    vec![
+        // A broker that is back is found within a second or two; the default is up to ten.
+        ("reconnect.backoff.max.ms", "2000".to_owned()),
+        ("socket.keepalive.enable", "true".to_owned()),
+        // A typing error in a route makes no topic.
+        ("allow.auto.create.topics", "false".to_owned()),
+    ]
+}
+
+impl ConsumerSettings {
+    pub(super) fn pairs(&self) -> Pairs {
+        let bytes = self.buffer_bytes.max(64 << 10);
+        let mut defaults = common();
+        defaults.extend([
+            ("session.timeout.ms", "10000".to_owned()),
+            ("heartbeat.interval.ms", "3000".to_owned()),
+            // Partitions that are added are seen within this time.
+            ("topic.metadata.refresh.interval.ms", "10000".to_owned()),
+            ("fetch.queue.backoff.ms", "10".to_owned()),
+            ("fetch.error.backoff.ms", "100".to_owned()),
+            ("queued.max.messages.kbytes", (bytes >> 10).to_string()),
+            // A response with less than this is a whole one: a fetch over thousands of partitions stays bounded. A record
+            // that is larger comes alone.
+            ("fetch.max.bytes", bytes.max(1 << 20).to_string()),
+        ]);
+        let owned = [
+            ("group.id", self.group.as_str()),
+            // The new protocol of groups has errors under exactly-once, and librdkafka's of it ends clients.
+            ("group.protocol", "classic"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            // Where to begin is decided by the host, once, and committed.
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            // Its offset passes control records, which are never delivered.
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+        ];
+        with(&self.connection, &self.client_id, &defaults, &owned)
+    }
+}
+
+impl ProducerSettings {
+    pub(super) fn pairs(&self) -> Pairs {
+        let mut defaults = common();
+        defaults.extend([
+            ("linger.ms", "5".to_owned()),
+            ("batch.size", "1000000".to_owned()),
+            ("batch.num.messages", "10000".to_owned()),
+            ("queue.buffering.max.kbytes", (self.buffer_bytes.max(1 << 20) >> 10).to_string()),
+            ("queue.buffering.max.messages", "100000".to_owned()),
+            ("message.max.bytes", self.record_bytes_max.clamp(1_000_000, 1_000_000_000).to_string()),
+            // Java's: the same key meets its partition, whoever wrote it.
+            ("partitioner", "murmur2_random".to_owned()),
+        ]);
+        let owned = [
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            // Never: a record that times out leaves a gap, and sent again it comes too late.
+            ("message.timeout.ms", "0"),
+        ];
+        with(&self.connection, &self.client_id, &defaults, &owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(client: &[(&str, &str)]) -> Pairs {
+        let client = client.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        ConsumerSettings {
+            connection: Connection { bootstrap: "127.0.0.1:1".to_owned(), client },
+            group: "g".to_owned(),
+            client_id: "c".to_owned(),
+            buffer_bytes: CONSUMER_BUFFER_BYTES,
+        }
+        .pairs()
+    }
+
+    #[test]
+    fn an_operator_overrides_what_is_a_default_and_nothing_that_is_owned() {
+        let check = |name: &str, value: &str, expected: &str| {
+            assert_eq!(consumer(&[(name, value)])[name], expected, "{name}");
+        };
+        check("session.timeout.ms", "6000", "6000");
+        check("security.protocol", "ssl", "ssl");
+        check("auto.offset.reset", "latest", "error");
+        check("isolation.level", "read_uncommitted", "read_committed");
+        check("bootstrap.servers", "elsewhere:1", "127.0.0.1:1");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let client = BTreeMap::from([("sasl.password".to_owned(), "hunter2".to_owned())]);
+        let shown = format!("{:?}", Connection { bootstrap: "b:1".to_owned(), client });
+        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Everything on disk: the locked folder, the journals of small facts, and the logs of partitions. It never knows the
+//! protocol beyond the layout of a record batch, which is stored as it came.
+
+pub(crate) mod folder;

@@ -17,6 +17,7 @@ use super::native::{
     timeout_ms,
 };
 use super::settings::ConsumerSettings;
+use super::start::Begin;
 
 /// The events that a consumer's queue carries.
 const EVENTS: i32 = rdsys::RD_KAFKA_EVENT_REBALANCE | rdsys::RD_KAFKA_EVENT_OFFSET_COMMIT | rdsys::RD_KAFKA_EVENT_ERROR;
@@ -293,11 +294,7 @@ impl Consumer {
     /// Where the partition isn't assigned, or the client doesn't answer in time.
     pub fn resume_at(&self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
         self.seek(topic, partition, offset, timeout)?;
-        let list = self.list_of([(topic, partition)].into_iter())?;
-        // SAFETY: the client and the list are live.
-        let code = unsafe { rdsys::rd_kafka_resume_partitions(self.client.raw(), list.raw()) };
-        self.check("resume", code.into())?;
-        check_list("resume", &list)
+        self.resume(topic, partition)
     }
 
     /// Goes on at this offset, paused or not: no record that was fetched before is delivered from here on.
@@ -312,6 +309,28 @@ impl Consumer {
         let result = unsafe { take_error(rdsys::rd_kafka_seek_partitions(self.client.raw(), list.raw(), timeout)) };
         self.surface("seek", result)?;
         check_list("seek", &list)
+    }
+
+    /// Goes on at this offset with a partition that stands still after [`Code::AUTO_OFFSET_RESET`]: such a one can't be
+    /// sought, it is given back and taken again, without the group noticing.
+    ///
+    /// # Errors
+    /// Where the client refuses.
+    pub fn restart(&mut self, topic: &str, partition: i32, offset: i64) -> Result<(), Error> {
+        self.unassign([(topic, partition)].into_iter())?;
+        // Giving back ends with the client's own thread clearing where the partition's queue is forwarded to. A pause waits
+        // for its turn on that thread: what is forwarded after it stays.
+        self.pause([(topic, partition)].into_iter())?;
+        self.assign([(topic, partition, offset)].into_iter())?;
+        self.resume(topic, partition)
+    }
+
+    fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        let list = self.list_of([(topic, partition)].into_iter())?;
+        // SAFETY: the client and the list are live.
+        let code = unsafe { rdsys::rd_kafka_resume_partitions(self.client.raw(), list.raw()) };
+        self.check("resume", code.into())?;
+        check_list("resume", &list)
     }
 
     /// Commits these positions (the next offset to read, and what to remember with it); [`Happening::Committed`] answers,
@@ -392,6 +411,51 @@ impl Consumer {
             });
         }
         Ok(committed)
+    }
+
+    /// The offsets that these places stand for, in their order: of committed records, as this group's members see them.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time, or refuses.
+    pub fn offsets_at<'a>(
+        &self,
+        places: impl ExactSizeIterator<Item = (&'a str, i32, Begin)>,
+        timeout: Duration,
+    ) -> Result<Vec<i64>, Error> {
+        // The protocol's special times.
+        const LATEST: i64 = -1;
+        const EARLIEST: i64 = -2;
+        let deadline = Instant::now() + timeout;
+        let list = List::of(places.map(|(topic, partition, begin)| {
+            let time = match begin {
+                Begin::Earliest => EARLIEST,
+                Begin::Latest => LATEST,
+                Begin::At(time) => time.max(0),
+            };
+            (topic, partition, time)
+        }))?;
+        self.look_up(&list, timeout)?;
+        // Where no record is so new, the answer is -1.
+        let open = list.elements().iter().filter(|item| item.offset < 0);
+        let open: Vec<_> = open.map(|item| (partition_topic(item), item.partition)).collect();
+        let ends = List::of(open.iter().map(|(topic, partition)| (&**topic, *partition, LATEST)))?;
+        self.look_up(&ends, deadline.saturating_duration_since(Instant::now()))?;
+        let mut ends = ends.elements().iter().map(|item| item.offset);
+        let found = list.elements().iter().map(|item| item.offset);
+        // There is an end for each that is open.
+        Ok(found.map(|offset| if offset < 0 { ends.next().unwrap_or(0) } else { offset }).collect())
+    }
+
+    fn look_up(&self, list: &List, timeout: Duration) -> Result<(), Error> {
+        const ACTION: &str = "look offsets up";
+        if list.elements().is_empty() {
+            return Ok(());
+        }
+        let milliseconds = timeout_ms(timeout).max(1);
+        // SAFETY: the client and the list are live.
+        let code = unsafe { rdsys::rd_kafka_offsets_for_times(self.client.raw(), list.raw(), milliseconds) };
+        answered(ACTION, code.into(), timeout)?;
+        check_list(ACTION, list)
     }
 
     fn offsets<'a>(&self, offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>) -> Result<List, Error> {

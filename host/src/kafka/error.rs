@@ -37,6 +37,10 @@ impl Code {
     pub const TRANSPORT: Self = Self(-195);
     /// The client's: the end of a partition was reached.
     pub const PARTITION_EOF: Self = Self(-191);
+    /// The client's: it was asked for something that can't be.
+    pub const INVALID_ARGUMENT: Self = Self(-186);
+    /// The client's: the partition isn't assigned, or stands still after an error.
+    pub const STATE: Self = Self(-172);
     /// The client's: it gave up waiting.
     pub const TIMED_OUT: Self = Self(-185);
     /// The client's: no such partition.
@@ -227,6 +231,8 @@ mod tests {
         check(Code::UNSTABLE_OFFSET_COMMIT, "UNSTABLE_OFFSET_COMMIT");
         check(Code::PARTITION_EOF, "_PARTITION_EOF");
         check(Code::TIMED_OUT, "_TIMED_OUT");
+        check(Code::INVALID_ARGUMENT, "_INVALID_ARG");
+        check(Code::STATE, "_STATE");
         check(Code::TRANSPORT, "_TRANSPORT");
         check(Code::WAIT_COORDINATOR, "_WAIT_COORD");
         check(Code::UNKNOWN_PARTITION, "_UNKNOWN_PARTITION");

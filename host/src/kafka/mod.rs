@@ -11,6 +11,8 @@ mod message;
 mod native;
 pub mod producer;
 pub mod settings;
+pub mod start;
+pub mod topics;
 
 pub use batch::{Batch, Entry, Place, Record, TopicKey};
 pub use consumer::{Committed, Consumer, Happening, Partition};
@@ -18,4 +20,5 @@ pub use error::{Code, Error};
 pub use headers::{HeadersRef, OwnedHeaders};
 pub use message::headers_of;
 pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
-pub use settings::{Connection, ConsumerSettings, ProducerSettings};
+pub use settings::{AdminSettings, Connection, ConsumerSettings, ProducerSettings};
+pub use topics::{NewTopic, TopicInfo, Topics};

@@ -46,6 +46,15 @@ pub struct ProducerSettings {
     pub record_bytes_max: usize,
 }
 
+/// What [`super::Topics`] needs.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    /// Where.
+    pub connection: Connection,
+    /// Names it to the broker.
+    pub client_id: String,
+}
+
 /// 8 MiB: more costs more CPU for the same events.
 pub const CONSUMER_BUFFER_BYTES: usize = 8 << 20;
 /// 16 MiB: more costs more CPU for the same events.
@@ -153,6 +162,12 @@ impl ProducerSettings {
             ("message.timeout.ms", "0"),
         ];
         with(&self.connection, &self.client_id, &defaults, &owned)
+    }
+}
+
+impl AdminSettings {
+    pub(super) fn pairs(&self) -> Pairs {
+        with(&self.connection, &self.client_id, &common(), &[("isolation.level", "read_committed")])
     }
 }
 

@@ -66,7 +66,8 @@ impl<'a> Event<'a> {
             .map_err(|error| Failure::permanent(format!("the value is not UTF-8: {error}")))
     }
 
-    /// Its value, parsed as JSON. A `T` with `&str` fields borrows them from the event.
+    /// Its value, parsed as JSON. Text is borrowed from the event by `Cow<str>` fields with
+    /// `#[serde(borrow)]`; a `&str` refuses text that JSON escapes.
     ///
     /// # Errors
     /// Permanent, where there is no value or it isn't JSON of this shape.

@@ -1,0 +1,157 @@
+//! The brokers that tests run on: the embedded one, in this process and for one test alone, and Apache Kafka, which all
+//! tests share and whose names are therefore unique.
+
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::records::{self, Record};
+use crate::wait::DEADLINE;
+
+/// The environment variable that names Apache Kafka's `host:port`. `cargo verify` starts one and sets it.
+pub const VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    servers: String,
+    embedded: Option<Embedded>,
+}
+
+/// What keeps an embedded broker running. The fields are dropped in this order.
+#[derive(Debug)]
+struct Embedded {
+    _broker: midplane_embedded_broker::Broker,
+    _runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl Broker {
+    /// A new embedded broker, empty, on a free port.
+    ///
+    /// # Panics
+    /// When it doesn't start.
+    pub fn embedded() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let settings = midplane_embedded_broker::Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_directory: folder.path().join("broker"),
+            ..Default::default()
+        };
+        let broker = runtime.block_on(midplane_embedded_broker::Broker::start(settings)).expect("an embedded broker");
+        let servers = broker.bootstrap_servers();
+        Self { servers, embedded: Some(Embedded { _broker: broker, _runtime: runtime, _folder: folder }) }
+    }
+
+    /// The Apache Kafka of this run of tests.
+    ///
+    /// # Panics
+    /// When there is none: a test that silently passes without its broker has shown nothing.
+    pub fn kafka() -> Self {
+        let servers = std::env::var(VARIABLE).unwrap_or_else(|_| {
+            panic!("`{VARIABLE}` names no Apache Kafka; `cargo verify` starts one, `--without-kafka` leaves these tests out")
+        });
+        Self { servers, embedded: None }
+    }
+
+    /// `host:port`, for clients.
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// Whether it is the embedded one.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// The table of a config that names this broker.
+    pub fn toml(&self) -> String {
+        format!("[broker]\nbootstrap_servers = \"{}\"\n", self.servers)
+    }
+
+    /// A name that nothing else on this broker has.
+    pub fn unique(&self, stem: &str) -> String {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
+        format!("{stem}-{now:x}-{:x}-{:x}", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A new topic with a unique name.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn topic(&self, stem: &str, partitions: i32) -> String {
+        self.topic_with(stem, partitions, &[])
+    }
+
+    /// A new topic with a unique name, and settings such as `cleanup.policy`.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn topic_with(&self, stem: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
+        let name = self.unique(stem);
+        self.create(&name, partitions, settings);
+        name
+    }
+
+    /// A new topic with this very name.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.servers).create().expect("an admin client");
+        let topic = NewTopic {
+            name,
+            num_partitions: partitions,
+            replication: TopicReplication::Fixed(1),
+            config: settings.to_vec(),
+        };
+        let options = AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let results = runtime.block_on(admin.create_topics([&topic], &options)).expect("the broker answers");
+        for result in results {
+            result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be made: {error}"));
+        }
+    }
+
+    /// See [`records::produce`].
+    ///
+    /// # Panics
+    /// When the broker doesn't take a record in time.
+    pub fn produce(&self, topic: &str, records: impl IntoIterator<Item = Record>) {
+        records::produce(&self.servers, topic, records);
+    }
+
+    /// See [`records::consume`].
+    ///
+    /// # Panics
+    /// When fewer came in time.
+    pub fn consume(&self, topic: &str, count: usize) -> Vec<Record> {
+        records::consume(&self.servers, topic, count, DEADLINE)
+    }
+
+    /// See [`records::consume_all`].
+    ///
+    /// # Panics
+    /// When the end wasn't reached in time.
+    pub fn consume_all(&self, topic: &str) -> Vec<Record> {
+        records::consume_all(&self.servers, topic)
+    }
+
+    /// See [`records::lag`].
+    ///
+    /// # Panics
+    /// When the broker doesn't say.
+    pub fn lag(&self, group: &str, topic: &str) -> i64 {
+        records::lag(&self.servers, group, topic)
+    }
+}

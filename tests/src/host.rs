@@ -1,0 +1,203 @@
+//! The host as a process of its own, on a folder that outlives it: started, watched, stopped, killed, started again.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binary;
+use crate::http::{self, Answer};
+use crate::wait::{DEADLINE, wait_for};
+
+/// A config in a temporary folder, and whatever the hosts that run on it leave there.
+#[derive(Debug)]
+pub struct Folder {
+    folder: TempDir,
+}
+
+impl Folder {
+    /// A folder with this `midplane.toml`. Where the text has no `[admin]`, the surface takes any free port.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn new(config: &str) -> Self {
+        let folder = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        folder.write(config);
+        folder
+    }
+
+    /// Writes `midplane.toml` anew.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn write(&self, config: &str) {
+        let admin = if config.contains("[admin]") { "" } else { "\n[admin]\nlisten = \"127.0.0.1:0\"\n" };
+        fs::write(self.config(), format!("{config}{admin}")).expect("a config");
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The path of `midplane.toml`.
+    pub fn config(&self) -> PathBuf {
+        self.path().join("midplane.toml")
+    }
+
+    /// Starts a host and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it isn't in time.
+    pub fn start(&self) -> Host {
+        let host = self.spawn(&[]);
+        host.wait_ready();
+        host
+    }
+
+    /// Starts a host with further arguments, and doesn't wait.
+    ///
+    /// # Panics
+    /// When the program can't be started.
+    pub fn spawn(&self, args: &[&str]) -> Host {
+        let mut child = Command::new(binary::midplane())
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(self.config())
+            .args(args)
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().expect("piped");
+        let reader = std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            }
+        });
+        Host { child, log, reader: Some(reader) }
+    }
+}
+
+/// A running host. Dropped, it is killed, and its log is shown where the test failed.
+#[derive(Debug)]
+pub struct Host {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged so far, line by line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The entries of its log with this message.
+    pub fn entries(&self, message: &str) -> Vec<Value> {
+        let entries = self.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        entries.filter(|entry| entry["message"] == message).collect()
+    }
+
+    /// Waits for an entry with this message.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    pub fn wait_for_entry(&self, message: &str) -> Value {
+        wait_for(&format!("log entry `{message}`"), DEADLINE, || self.entries(message).into_iter().next())
+    }
+
+    /// The admin surface's address.
+    ///
+    /// # Panics
+    /// When it isn't logged in time.
+    pub fn admin(&self) -> String {
+        let entry = self.wait_for_entry("Admin surface listens.");
+        entry["address"].as_str().expect("an address").to_owned()
+    }
+
+    /// Asks the admin surface.
+    ///
+    /// # Panics
+    /// When it doesn't answer.
+    pub fn get(&self, path: &str) -> Answer {
+        http::get(&self.admin(), path).expect("the admin surface answers")
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it isn't in time, or ends before.
+    pub fn wait_ready(&self) {
+        let address = self.admin();
+        wait_for("the host is ready", DEADLINE, || {
+            http::get(&address, "/readyz").ok().filter(|answer| answer.code == 200)
+        });
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(id, signal).expect("a process of ours");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// When it doesn't in time.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.wait(DEADLINE).code()
+    }
+
+    /// Kills it as `kill -9` does.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.wait(DEADLINE);
+    }
+
+    /// Waits until it has ended, whoever ended it.
+    ///
+    /// # Panics
+    /// When it doesn't in time.
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        wait_for("the host ends", deadline, || self.child.try_wait().expect("a child of ours"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("the log of host {}:\n{}", self.id(), self.log().join("\n"));
+        }
+    }
+}

@@ -24,7 +24,9 @@ impl Engine {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.expects_answer(first)) else { return };
+        let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.expects_answer(first)) else {
+            return;
+        };
         lane.answer(messages);
         let mut count = messages.len() as u32;
         let mut judgement = Judgement::GoOn;
@@ -64,7 +66,9 @@ impl Engine {
         let offset = lane.offset(seq).expect("failures are of events that were answered");
         let mut judgement = Judgement::GoOn;
         for failure in failures {
-            let OnFailure::Retry { attempts, backoff } = failure.on else { continue };
+            let OnFailure::Retry { attempts, backoff } = failure.on else {
+                continue;
+            };
             let failed = failures_before(lane, offset, failure.route) + 1;
             if failed >= attempts {
                 continue;

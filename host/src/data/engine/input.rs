@@ -55,7 +55,8 @@ pub enum Input<'a> {
     },
     /// The producer reported on messages: the hot path.
     Reports(&'a [Report]),
-    /// An output topic has been over its bound for long: nothing was produced for the events from `seq` on, or not all.
+    /// An output topic has been over its bound for long: nothing was produced for the events from `seq` on, or not all. The
+    /// driver has forgotten what of them waits to be produced; reports of what it did produce of them are ignored.
     Blocked {
         /// Of which partition.
         lane: LaneId,
@@ -67,7 +68,8 @@ pub enum Input<'a> {
         /// The lanes whose positions the broker accepted: none where the commit failed as a whole.
         accepted: &'a [LaneId],
     },
-    /// Partitions go to another member, once they are drained: each one's `Release` follows, within a bound.
+    /// Partitions go to another member, once they are drained: each one's `Release` follows, within a bound. The driver drops
+    /// their events in hand that no `Emit` has covered; answers for them are ignored.
     Revoked {
         /// Which.
         lanes: &'a [LaneId],
@@ -82,9 +84,11 @@ pub enum Input<'a> {
         /// Which.
         lane: LaneId,
     },
-    /// The producer is gone, and what was in flight with it. Reports of it that come later are ignored.
+    /// The producer is gone, and all that was emitted and isn't settled with it. The driver has forgotten what waits to be
+    /// produced; reports of the old producer that come later are ignored.
     ProducerLost,
-    /// The host stops: what is in flight settles and is committed, then `Drained` follows.
+    /// The host stops: what is in flight settles and is committed, then `Drained` follows. As with `Revoked`, what no `Emit`
+    /// has covered is dropped.
     Drain {
         /// When to give up.
         deadline: Now,

@@ -192,7 +192,9 @@ impl Lane {
     #[inline]
     pub(super) fn ack(&mut self, seq: Seq) -> bool {
         let index = seq.wrapping_sub(self.base) as usize;
-        let Some(event) = self.events.get_mut(index) else { return false };
+        let Some(event) = self.events.get_mut(index) else {
+            return false;
+        };
         assert!(event.pending & !OPEN != 0, "a report for event {seq}, which has no message in flight");
         event.pending -= 1;
         self.in_flight -= 1;
@@ -238,7 +240,9 @@ impl Lane {
 
     /// Forgets the events from a number on: they will be delivered again.
     pub(super) fn truncate(&mut self, seq: Seq) {
-        let Some(index) = self.index(seq.max(self.base)) else { return };
+        let Some(index) = self.index(seq.max(self.base)) else {
+            return;
+        };
         self.position = self.events[index].offset;
         let dropped: u64 = self.events.range(index..).map(|event| u64::from(event.pending & !OPEN)).sum();
         self.in_flight -= dropped;

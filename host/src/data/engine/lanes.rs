@@ -31,8 +31,12 @@ impl Lanes {
 
     /// Takes a lane out of its place, if there is one.
     pub(super) fn remove(&mut self, id: LaneId) -> bool {
-        let Some(slot) = self.slots.get_mut(id.0 as usize) else { return false };
-        let Some(lane) = slot.lane.take() else { return false };
+        let Some(slot) = self.slots.get_mut(id.0 as usize) else {
+            return false;
+        };
+        let Some(lane) = slot.lane.take() else {
+            return false;
+        };
         slot.next = lane.next();
         true
     }

@@ -129,7 +129,9 @@ impl Engine {
     /// Which run of an event this is, from 1: one more than the transient failures that stopped its lane. For an event that
     /// isn't in hand any more, 1.
     pub fn attempt(&self, lane: LaneId, seq: Seq) -> u32 {
-        let Some(lane) = self.lanes.get(lane) else { return 1 };
+        let Some(lane) = self.lanes.get(lane) else {
+            return 1;
+        };
         if lane.memory.is_empty() {
             return 1;
         }
@@ -172,7 +174,9 @@ impl Engine {
 
     fn reports(&mut self, reports: &[Report], now: Now, actions: &mut Vec<Action>) {
         for report in reports {
-            let Some(lane) = self.lanes.get_mut(report.lane) else { continue };
+            let Some(lane) = self.lanes.get_mut(report.lane) else {
+                continue;
+            };
             match report.outcome {
                 Outcome::Acked => {
                     if lane.ack(report.seq) && lane.settle() {
@@ -352,7 +356,9 @@ impl Engine {
     }
 
     fn advance_drain(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let Drain::Until(deadline) = self.drain else { return };
+        let Drain::Until(deadline) = self.drain else {
+            return;
+        };
         if now >= deadline || self.lanes.iter().all(Lane::is_drained) {
             let clean = self.lanes.iter().all(|lane| lane.is_drained() && lane.is_clean());
             self.drain = Drain::Done;

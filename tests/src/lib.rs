@@ -18,6 +18,7 @@ pub mod broker;
 pub mod host;
 pub mod http;
 pub mod records;
+pub mod simulation;
 pub mod wait;
 
 pub use broker::Broker;

@@ -1,0 +1,61 @@
+//! Bugs to plant: each tampers with what passes between the engine and its driver, as if either had it. They show that
+//! the checks find what they are there for.
+
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A message counts as acknowledged when it is handed to the producer.
+    AckedWhenProduced,
+    /// The position read is committed, not the settled one.
+    CommitsPosition,
+    /// The engine doesn't say that an output was refused before.
+    ForgetsRefusal,
+    /// A refused output counts as acknowledged.
+    RefusedIsAcked,
+    /// A failed message counts as acknowledged.
+    FailedIsAcked,
+    /// A lane goes on after the last event that was delivered, not from the first that isn't settled.
+    ResumesAtPosition,
+    /// A lane goes on from where it was assigned.
+    ResumesAtStart,
+    /// A revoked lane is released before it is drained.
+    ReleasesBeforeDrained,
+    /// All answered events are produced, those behind a stop too.
+    EmitsPastStop,
+    /// One attempt too few.
+    AttemptTooFew,
+    /// One attempt too many.
+    AttemptTooMany,
+    /// A letter isn't written, and counts as if it were.
+    LosesLetter,
+    /// The end of a partition is reported while records of it are still on their way.
+    EndsEarly,
+    /// A failed commit counts as made.
+    CommitAlwaysAccepted,
+    /// An event with a route to retry is emitted for its other routes.
+    IgnoresRetry,
+    /// A drain is said to be clean, however it went.
+    AlwaysClean,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Bug] = &[
+        Bug::AckedWhenProduced,
+        Bug::CommitsPosition,
+        Bug::ForgetsRefusal,
+        Bug::RefusedIsAcked,
+        Bug::FailedIsAcked,
+        Bug::ResumesAtPosition,
+        Bug::ResumesAtStart,
+        Bug::ReleasesBeforeDrained,
+        Bug::EmitsPastStop,
+        Bug::AttemptTooFew,
+        Bug::AttemptTooMany,
+        Bug::LosesLetter,
+        Bug::EndsEarly,
+        Bug::CommitAlwaysAccepted,
+        Bug::IgnoresRetry,
+        Bug::AlwaysClean,
+    ];
+}

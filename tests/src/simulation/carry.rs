@@ -1,0 +1,183 @@
+//! The driver's side of the actions, with the checks of what each may ask for.
+
+use std::collections::VecDeque;
+
+use midplane::data::engine::{Cause, Input, LaneId, Outcome, Report, Seq};
+
+use super::broker::{LETTER, Message};
+use super::bug::Bug;
+use super::env::Env;
+use super::host::{Commit, Host};
+use super::lane::{Emitted, Prepared};
+use super::script::Behaviour;
+
+impl Host {
+    pub(super) fn take(&mut self, id: LaneId, first: Seq, count: u32) {
+        let offsets = std::mem::take(&mut self.delivering);
+        assert_eq!(offsets.len(), count as usize, "all events that were delivered are processed");
+        let lane = self.lane(id);
+        lane.ledger.delivered(first, &offsets);
+        lane.hand.extend((first..).zip(offsets));
+    }
+
+    /// Runs the next events in hand through the plugins.
+    pub(super) fn answer(&mut self, id: LaneId, max: usize, env: &mut Env) -> bool {
+        let lane = self.lanes[id.0 as usize].as_mut().expect("the lane is assigned");
+        let count = max.min(lane.hand.len());
+        if count == 0 {
+            return false;
+        }
+        let first = lane.hand[0].0;
+        let (mut messages, mut failures) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let (seq, offset) = lane.hand[index];
+            let attempt = lane.stops.get(&offset).map_or(1, |stops| stops + 1);
+            assert_eq!(self.engine.attempt(id, seq), attempt, "attempt of event {offset}");
+            let prepared = super::plugins::run(lane, seq, offset, index as u32, &mut failures, env);
+            messages.push(prepared.messages.len() as u32);
+            lane.prepared.insert(seq, prepared);
+            env.stats.events += 1;
+        }
+        self.step(Input::Answered { lane: id, first, messages: &messages, failures: &failures }, env);
+        if let Some(lane) = &mut self.lanes[id.0 as usize] {
+            assert!(lane.prepared.is_empty(), "answered events are emitted, or dropped");
+        }
+        true
+    }
+
+    pub(super) fn write_letter(&mut self, id: LaneId, seq: Seq, route: usize, attempts: u32, env: &mut Env) {
+        let channel = env.script.topics + route;
+        let lane = self.lane(id);
+        let (partition, offset) = (lane.partition, lane.hand.iter().find(|(of, _)| *of == seq).expect("in hand").1);
+        let events = &env.broker.partitions[partition].events;
+        let event = events.partition_point(|event| event.offset < offset);
+        let prepared = lane.prepared.get_mut(&seq).expect("letters are of events that were answered");
+        prepared.unresolved.retain(|&unresolved| unresolved != route);
+        prepared.messages.push(Message { partition, event, route, part: LETTER, channel });
+        let calls = lane.calls[&(offset, route)];
+        match events[event].behaviours[route] {
+            Behaviour::Endless => {
+                let due = env.script.routes[route].attempts;
+                assert_eq!(attempts, due, "attempts of event {offset} on route {route}");
+                assert!(calls >= due, "event {offset} was called {calls} times on route {route}, not {due}");
+            }
+            Behaviour::Permanent | Behaviour::TooLarge(_) => assert_eq!(attempts, 1, "attempts of event {offset}"),
+            other => panic!("a letter of event {offset} on route {route}, which is {other:?}"),
+        }
+        env.stats.letters += 1;
+    }
+
+    pub(super) fn emit(&mut self, id: LaneId, first: Seq, mut count: u32, env: &mut Env) {
+        let past_stop = env.has(Bug::EmitsPastStop);
+        if past_stop {
+            count = self.lane(id).prepared.len() as u32;
+        }
+        for seq in first..first + u64::from(count) {
+            let lane = self.lane(id);
+            let Prepared { mut messages, unresolved } = lane.prepared.remove(&seq).expect("it was answered");
+            assert!(unresolved.is_empty() || past_stop, "event {seq} is emitted without routes {unresolved:?}");
+            let (next, offset) = lane.hand.pop_front().expect("it is in hand");
+            assert_eq!(next, seq, "events are emitted in order");
+            lane.refused.remove(&seq);
+            messages.sort_by_key(|message| (message.route, message.part));
+            lane.ledger.emitted(seq, offset, messages.len() as u32);
+            if env.has(Bug::LosesLetter) {
+                for letter in messages.iter().filter(|message| message.part == LETTER) {
+                    let report = Report { lane: id, seq, outcome: Outcome::Acked };
+                    self.reports[letter.channel].push_back(report);
+                }
+                messages.retain(|message| message.part != LETTER);
+            }
+            if !messages.is_empty() {
+                let messages = VecDeque::from(messages);
+                self.lane(id).outbox.push_back(Emitted { seq, offset, messages });
+            }
+        }
+    }
+
+    pub(super) fn park(&mut self, id: LaneId, offset: i64, cause: Cause, env: &mut Env) {
+        // What the client has fetched may still arrive after a pause.
+        let late = env.random.chance(500);
+        let lane = self.lane(id);
+        lane.drop_hand();
+        lane.paused = true;
+        if !late {
+            lane.fetched.clear();
+        }
+        if let Cause::Retry { .. } = cause {
+            *lane.stops.entry(offset).or_default() += 1;
+        }
+        env.stats.parks += 1;
+    }
+
+    pub(super) fn resume(&mut self, id: LaneId, offset: i64, env: &mut Env) {
+        let offset = match env.bug {
+            Some(Bug::ResumesAtPosition) => self.lane(id).ledger.position(),
+            Some(Bug::ResumesAtStart) => self.lane(id).start,
+            _ => offset,
+        };
+        let lane = self.lane(id);
+        assert!(lane.hand.is_empty() && lane.outbox.is_empty(), "nothing is left of what was before");
+        lane.ledger.resumed(offset);
+        lane.seek(offset);
+    }
+
+    pub(super) fn halt(&mut self, id: LaneId, env: &mut Env) {
+        let lane = self.lane(id);
+        lane.drop_hand();
+        lane.paused = true;
+        lane.halted = true;
+        env.stats.halts += 1;
+    }
+
+    pub(super) fn begin_commit(&mut self, positions: Vec<(LaneId, i64)>, env: &mut Env) {
+        assert!(self.commit.is_none(), "one commit at a time");
+        assert!(!positions.is_empty(), "an empty commit");
+        let positions = positions.into_iter().map(|(id, mut position)| {
+            let lane = self.lane(id);
+            if env.has(Bug::CommitsPosition) {
+                position = lane.ledger.position();
+            }
+            assert!(position <= lane.ledger.settled(), "commit of {position} before it is settled");
+            assert!(position > lane.accepted, "commit of {position}, which was accepted before");
+            (id, lane.partition, lane.reader, position)
+        });
+        let positions = positions.collect();
+        self.commit = Some(Commit { positions, accepted: None });
+    }
+
+    pub(super) fn release(&mut self, id: LaneId, env: &mut Env) {
+        let lane = self.lanes[id.0 as usize].take().expect("a lane is released once");
+        let partition = &mut env.broker.partitions[lane.partition];
+        let reads = partition.reader == Some(lane.reader);
+        let due = lane.release_by.is_some_and(|by| by <= env.now);
+        if !lane.lost && !due {
+            assert!(lane.release_by.is_some(), "a lane is released that wasn't revoked");
+            assert_eq!(lane.ledger.in_flight(), 0, "a lane is released before it is drained");
+            if reads {
+                let settled = lane.ledger.settled();
+                assert!(partition.has_committed(settled), "a lane is released before {settled} is committed");
+            }
+            env.stats.releases += 1;
+        }
+        if reads {
+            partition.reader = None;
+        }
+    }
+
+    pub(super) fn drained(&mut self, clean: bool, env: &mut Env) {
+        let clean = clean || env.has(Bug::AlwaysClean);
+        let deadline = self.drain_by.expect("it was told to drain");
+        let mut expected = true;
+        for lane in self.lanes.iter().flatten() {
+            let partition = &env.broker.partitions[lane.partition];
+            let committed = partition.has_committed(lane.ledger.settled());
+            let reads = partition.reader == Some(lane.reader);
+            expected &= lane.ledger.in_flight() == 0 && lane.ledger.is_clean() && (committed || !reads);
+        }
+        assert!(expected || !clean, "the drain is said to be clean, and isn't");
+        assert!(clean || !expected || env.now >= deadline, "the drain is said not to be clean, and is");
+        env.stats.drains += u64::from(clean);
+        self.ended = Some(clean);
+    }
+}

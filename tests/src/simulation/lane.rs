@@ -1,0 +1,101 @@
+//! What a driver keeps of a lane: what was fetched, what is in hand, what waits to be produced.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use midplane::data::engine::Seq;
+
+use super::broker::{Message, Reader};
+use super::ledger::Ledger;
+
+/// A lane of a host.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) partition: usize,
+    pub(super) reader: Reader,
+    pub(super) start: i64,
+    pub(super) ledger: Ledger,
+    /// Where the client fetches next.
+    pub(super) position: i64,
+    pub(super) paused: bool,
+    pub(super) halted: bool,
+    pub(super) fetched: VecDeque<i64>,
+    /// Delivered, not yet emitted.
+    pub(super) hand: VecDeque<(Seq, i64)>,
+    /// Answered in the present step.
+    pub(super) prepared: BTreeMap<Seq, Prepared>,
+    /// Emitted, not yet produced.
+    pub(super) outbox: VecDeque<Emitted>,
+    pub(super) blocked_since: Option<Duration>,
+    /// What the engine said was refused before.
+    pub(super) refused: HashMap<Seq, Vec<u16>>,
+    /// Calls by offset and route, those whose answers were dropped included.
+    pub(super) calls: HashMap<(i64, usize), u32>,
+    /// Stops for a retry, by offset.
+    pub(super) stops: HashMap<i64, u32>,
+    /// The end that was reported last.
+    pub(super) end: i64,
+    /// The last position that the broker is known to have accepted.
+    pub(super) accepted: i64,
+    pub(super) release_by: Option<Duration>,
+    pub(super) lost: bool,
+}
+
+/// An event that was answered.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) messages: Vec<Message>,
+    /// Routes that failed, and have neither a letter nor leave to drop the event.
+    pub(super) unresolved: Vec<usize>,
+}
+
+/// An event that was emitted.
+#[derive(Debug)]
+pub(super) struct Emitted {
+    pub(super) seq: Seq,
+    pub(super) offset: i64,
+    pub(super) messages: VecDeque<Message>,
+}
+
+impl Lane {
+    pub(super) fn new(partition: usize, reader: Reader, position: i64, committed: bool) -> Self {
+        Self {
+            partition,
+            reader,
+            start: position,
+            ledger: Ledger::new(position),
+            position,
+            paused: false,
+            halted: false,
+            fetched: VecDeque::new(),
+            hand: VecDeque::new(),
+            prepared: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            blocked_since: None,
+            refused: HashMap::new(),
+            calls: HashMap::new(),
+            stops: HashMap::new(),
+            end: -1,
+            accepted: if committed { position } else { -1 },
+            release_by: None,
+            lost: false,
+        }
+    }
+
+    /// Drops what no `Emit` has covered.
+    pub(super) fn drop_hand(&mut self) {
+        self.hand.clear();
+        self.prepared.clear();
+        self.refused.clear();
+        self.ledger.stopped();
+    }
+
+    /// Seeks.
+    pub(super) fn seek(&mut self, offset: i64) {
+        self.fetched.clear();
+        self.position = offset;
+        self.end = -1;
+        self.paused = false;
+        self.halted = false;
+    }
+}

@@ -1,0 +1,61 @@
+//! The simulator of the engine: a driver that does what the shard does, over a model of the log, the group, the producer and
+//! the plugins, with their faults, in an order that a seed decides. The engine is the real one; nothing here sleeps, or
+//! depends on anything but the seed.
+//!
+//! What is checked: nothing is committed that has no outcome in the log; commits don't go back, nor repeat; a lane goes on
+//! exactly where it isn't settled; messages keep their order, repeats aside; letters tell the attempts that were made; a
+//! lane is released, and a drain called clean, when that is so; and once the faults heal, everything is committed to the end
+//! with no more wake-ups than the engine asks for.
+
+mod broker;
+mod bug;
+mod carry;
+mod env;
+mod host;
+mod lane;
+mod ledger;
+mod plugins;
+mod random;
+mod script;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use bug::Bug;
+pub use env::Stats;
+
+use world::World;
+
+/// A schedule that failed.
+#[derive(Debug)]
+pub struct Finding {
+    /// What it started from.
+    pub seed: u64,
+    /// What didn't hold.
+    pub message: String,
+    /// What happened, the last of it last. Empty unless it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs the schedule of a seed.
+pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Result<Stats, Box<Finding>> {
+    let mut world = World::new(seed, bug, trace);
+    match catch_unwind(AssertUnwindSafe(|| world.run())) {
+        Ok(()) => Ok(world.env.stats),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let message = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+            Err(Box::new(Finding { seed, message, trace: world.env.trace.unwrap_or_default() }))
+        }
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "seed {} fails: {}", self.seed, self.message)?;
+        write!(f, "to repeat it: MIDPLANE_SIMULATION_SEED={} cargo test -p midplane-tests --test simulation", self.seed)
+    }
+}

@@ -60,6 +60,15 @@ pub enum Verdict<'a> {
     Failed(&'a Failure),
 }
 
+/// A place in [`Verdicts`].
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    answers: usize,
+    outputs: usize,
+    headers: usize,
+    bytes: usize,
+}
+
 /// The verdicts of a batch, in the order of its events.
 #[derive(Debug, Default)]
 pub struct Verdicts {
@@ -84,6 +93,29 @@ impl Verdicts {
         self.bytes.clear();
     }
 
+    /// Where the buffers stand, to come back to with [`Verdicts::rewind`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            answers: self.answers.len(),
+            outputs: self.outputs.len(),
+            headers: self.headers.len(),
+            bytes: self.bytes.len(),
+        }
+    }
+
+    /// Forgets whatever came after a mark that was set on this same content.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.answers.truncate(mark.answers);
+        self.outputs.truncate(mark.outputs);
+        self.headers.truncate(mark.headers);
+        self.bytes.truncate(mark.bytes);
+    }
+
+    /// How many bytes the outputs hold so far.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many events were answered.
     pub fn len(&self) -> usize {
         self.answers.len()
@@ -97,9 +129,7 @@ impl Verdicts {
     /// The verdict of the event at an index below [`Verdicts::len`].
     pub fn get(&self, index: usize) -> Verdict<'_> {
         match &self.answers[index] {
-            Answer::Outputs(range) => {
-                Verdict::Outputs(&self.outputs[range.start as usize..range.end as usize])
-            }
+            Answer::Outputs(range) => Verdict::Outputs(&self.outputs[range.start as usize..range.end as usize]),
             Answer::Failed(failure) => Verdict::Failed(failure),
         }
     }
@@ -113,20 +143,14 @@ impl Verdicts {
     pub fn headers(&self, range: Range<u32>) -> impl ExactSizeIterator<Item = Header<'_>> {
         self.headers[range.start as usize..range.end as usize]
             .iter()
-            .map(|(name, value)| Header {
-                name: self.bytes(*name),
-                value: value.map(|span| self.bytes(span)),
-            })
+            .map(|(name, value)| Header { name: self.bytes(*name), value: value.map(|span| self.bytes(span)) })
     }
 
     /// Adds bytes, for outputs to name.
     pub fn push_bytes(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
-        Span {
-            start,
-            length: bytes.len() as u32,
-        }
+        Span { start, length: bytes.len() as u32 }
     }
 
     /// Adds a header to those of the next output; `headers_len` before and after gives its range.
@@ -151,13 +175,17 @@ impl Verdicts {
 
     /// Answers the next event with the outputs from an index on.
     pub fn answer(&mut self, first_output: u32) {
-        self.answers
-            .push(Answer::Outputs(first_output..self.outputs.len() as u32));
+        self.answers.push(Answer::Outputs(first_output..self.outputs.len() as u32));
     }
 
     /// Answers the next event with a failure, and forgets the outputs from an index on.
     pub fn fail(&mut self, first_output: u32, failure: Failure) {
         self.outputs.truncate(first_output as usize);
         self.answers.push(Answer::Failed(failure));
+    }
+
+    /// Makes the answer to an event that was already answered a failure. Its outputs are no one's from then on.
+    pub fn overrule(&mut self, index: usize, failure: Failure) {
+        self.answers[index] = Answer::Failed(failure);
     }
 }

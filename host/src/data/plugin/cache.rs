@@ -1,0 +1,205 @@
+//! Compiled plugins on disk, so that a restart doesn't compile them again.
+//!
+//! Compiled code runs with the host's own rights, so nothing is loaded that this very host didn't write: an entry must be a plain
+//! file of the host's user that no one else can write, in a folder of the same kind, and carry the key of what was asked for and a
+//! digest of all its bytes. What fails any of that is as if it weren't there, and is replaced. The one `unsafe` block of plugins
+//! is here.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Begins each entry; the number changes with the format.
+const MAGIC: &[u8; 16] = b"midplane-cwasm 1";
+/// Magic, key, digest.
+const HEADER_BYTES: usize = 16 + 32 + 32;
+/// The folder is kept below this, by dropping what was not used for longest.
+const FOLDER_BYTES_MAX: u64 = 1 << 30;
+
+/// The folder can't be used.
+#[derive(Debug)]
+pub(super) struct Error {
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
+}
+
+/// An open cache.
+pub(super) struct Cache {
+    folder: PathBuf,
+    /// Whose entries count.
+    user: u32,
+    /// Version and settings of the engine.
+    engine: [u8; 32],
+}
+
+impl Cache {
+    /// Makes the folder if need be.
+    pub(super) fn open(folder: PathBuf, engine: &Engine) -> Result<Self, Error> {
+        match open_folder(&folder) {
+            Ok(user) => Ok(Self { folder, user, engine: engine_digest(engine) }),
+            Err(source) => Err(Error { path: folder, source }),
+        }
+    }
+
+    /// The component of these bytes: from the cache, or compiled and then kept there. That it can't be kept is no error, but
+    /// it is said.
+    pub(super) fn component(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        let key = self.key(bytes);
+        let path = self.folder.join(format!("{}.cwasm", hex(&key)));
+        match read_entry(&path, &key, self.user) {
+            Ok(Some(code)) => match deserialize(engine, &Verified(&code)) {
+                Ok(component) => {
+                    // When it was last used decides what is dropped first.
+                    let _ =
+                        File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                    return Ok(component);
+                }
+                Err(error) => tracing::warn!(path = %path.display(), %error, "A compiled plugin is compiled again."),
+            },
+            Ok(None) => {}
+            Err(error) => tracing::warn!(path = %path.display(), %error, "A compiled plugin is compiled again."),
+        }
+        let component = Component::new(engine, bytes)?;
+        let code = component.serialize()?;
+        if let Err(error) = write_entry(&self.folder, &path, &key, &code) {
+            tracing::warn!(path = %path.display(), %error, "A compiled plugin can't be kept.");
+        }
+        self.prune();
+        Ok(component)
+    }
+
+    fn key(&self, bytes: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(self.engine).chain_update(bytes).finalize().into()
+    }
+
+    /// Drops the entries that were not used for longest while there is too much.
+    fn prune(&self) {
+        let Ok(folder) = fs::read_dir(&self.folder) else { return };
+        let mut entries = folder
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "cwasm"))
+            .filter_map(|entry| {
+                entry.metadata().ok().map(|metadata| (metadata.modified().ok(), metadata.len(), entry.path()))
+            })
+            .collect::<Vec<_>>();
+        entries.sort();
+        let mut total = entries.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        for (_, bytes, path) in entries {
+            if total <= FOLDER_BYTES_MAX {
+                return;
+            }
+            total -= bytes;
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Compiled code whose origin and digest were checked.
+struct Verified<'a>(&'a [u8]);
+
+fn deserialize(engine: &Engine, code: &Verified<'_>) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what `Component::serialize` gave to a process of this host's user: they were in a file that only this
+    // user can write, in a folder of the same kind, and their digest, which covers the engine's version and settings, was that of
+    // the file's header. They are in our memory, so nothing changes them between the check and this call.
+    unsafe { Component::deserialize(engine, code.0) }
+}
+
+/// Version and settings in one value: what differs in them can't share compiled code.
+fn engine_digest(engine: &Engine) -> [u8; 32] {
+    struct Digesting(Sha256);
+    impl Hasher for Digesting {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut digesting = Digesting(Sha256::new_with_prefix(MAGIC));
+    engine.precompile_compatibility_hash().hash(&mut digesting);
+    digesting.0.finalize().into()
+}
+
+/// Makes the folder one that only its owner can use; gives the user that this process writes as.
+fn open_folder(folder: &Path) -> io::Result<u32> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let user = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?.as_file().metadata()?.uid();
+    let metadata = fs::metadata(folder)?;
+    own(&metadata, user)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(user)
+}
+
+/// Whether something belongs to the user that this process writes as.
+fn own(metadata: &fs::Metadata, user: u32) -> io::Result<()> {
+    let owner = metadata.uid();
+    if owner == user {
+        return Ok(());
+    }
+    Err(invalid(format!("it belongs to user {owner}, expected {user}")))
+}
+
+/// The code of an entry, or nothing where there is none.
+fn read_entry(path: &Path, key: &[u8; 32], user: u32) -> io::Result<Option<Vec<u8>>> {
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    own(&metadata, user)?;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o022 != 0 {
+        return Err(invalid("it isn't a plain file that only its owner can write"));
+    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact(&mut header).map_err(|_| invalid("it is cut short"))?;
+    let (magic, rest) = header.split_at(MAGIC.len());
+    let (stored_key, digest) = rest.split_at(32);
+    if magic != MAGIC || stored_key != key {
+        return Err(invalid("it is of another plugin, engine or format"));
+    }
+    let mut code = Vec::with_capacity(metadata.len() as usize);
+    file.read_to_end(&mut code)?;
+    if digest != digest_of(key, &code) {
+        return Err(invalid("its digest isn't that of its content"));
+    }
+    Ok(Some(code))
+}
+
+/// Writes an entry beside its place and moves it there, so that no one ever reads half of one.
+fn write_entry(folder: &Path, path: &Path, key: &[u8; 32], code: &[u8]) -> io::Result<()> {
+    // Temporary files are made with the mode 0600.
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    file.write_all(MAGIC)?;
+    file.write_all(key)?;
+    file.write_all(&digest_of(key, code))?;
+    file.write_all(code)?;
+    file.as_file().sync_data()?;
+    if path.is_dir() {
+        fs::remove_dir_all(path)?;
+    }
+    file.persist(path)?;
+    Ok(())
+}
+
+fn digest_of(key: &[u8; 32], code: &[u8]) -> [u8; 32] {
+    Sha256::new_with_prefix(MAGIC).chain_update(key).chain_update(code).finalize().into()
+}
+
+fn invalid(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message.into())
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

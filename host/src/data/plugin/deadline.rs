@@ -1,0 +1,125 @@
+//! How long a guest may take: its own CPU time, what it waited for by its own will, and a bound on everything else.
+//!
+//! The epoch is only the occasion to look. What counts is the CPU clock of the thread, so that a host that is stopped,
+//! throttled or crowded out fails no event. Ten times the deadline, in ticks of the host's own ticker (which stops with the host),
+//! is where patience ends.
+
+use std::time::Duration;
+
+use cpu_time::ThreadTime;
+
+/// How often the epoch advances while a guest runs.
+pub(super) const TICK: Duration = Duration::from_millis(5);
+
+/// How many deadlines a guest that does not get its CPU may take on the ticker's clock.
+const PATIENCE: u64 = 10;
+
+/// What one line of log gives back: a flood of them is cut, not punished, as long as [`PATIENCE`] lasts.
+const CREDIT_PER_LINE: Duration = Duration::from_micros(2);
+
+/// The time of one call.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    limit: Duration,
+    started: Duration,
+    waited: Duration,
+    credit: Duration,
+    ticks_left: u64,
+}
+
+impl Budget {
+    /// Begins now, on this thread.
+    pub(super) fn start(limit: Duration) -> Self {
+        Self {
+            limit,
+            started: thread_cpu_time(),
+            waited: Duration::ZERO,
+            credit: Duration::ZERO,
+            ticks_left: ticks(limit) * PATIENCE,
+        }
+    }
+
+    /// What it began with.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// CPU time and waiting since the start.
+    pub(super) fn spent(&self) -> Duration {
+        thread_cpu_time().saturating_sub(self.started) + self.waited
+    }
+
+    /// What is left of the deadline.
+    pub(super) fn left(&self) -> Duration {
+        (self.limit + self.credit).saturating_sub(self.spent())
+    }
+
+    /// Counts a wait that the guest asked for, by its length, not by the clock: a host that was stopped meanwhile
+    /// didn't let the guest wait any longer.
+    pub(super) fn wait(&mut self, duration: Duration) {
+        self.waited += duration;
+    }
+
+    /// Gives back what a line of log costs.
+    pub(super) fn forgive_line(&mut self) {
+        self.credit = (self.credit + CREDIT_PER_LINE).min(self.limit * (PATIENCE as u32 - 1));
+    }
+
+    /// In how many ticks to look at the clock, or `None` once the time is over.
+    pub(super) fn next_look(&mut self) -> Option<u64> {
+        let left = self.left();
+        if left.is_zero() || self.ticks_left == 0 {
+            return None;
+        }
+        let next = ticks(left).min(self.ticks_left);
+        self.ticks_left -= next;
+        Some(next)
+    }
+}
+
+/// The ticks that surely hold a duration; never none.
+fn ticks(duration: Duration) -> u64 {
+    (duration.as_nanos().div_ceil(TICK.as_nanos()) as u64).max(1)
+}
+
+/// CPU time of this thread so far. The clock is a system call (about 0.2 µs): once a batch, never once an event.
+pub(super) fn thread_cpu_time() -> Duration {
+    ThreadTime::now().as_duration()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_counts_and_lines_are_forgiven() {
+        let mut budget = Budget::start(Duration::from_secs(100));
+        budget.wait(Duration::from_secs(60));
+        assert!(budget.left() <= Duration::from_secs(40));
+        budget.wait(Duration::from_secs(60));
+        assert_eq!(budget.left(), Duration::ZERO);
+        assert_eq!(budget.next_look(), None);
+        (0..20_000_000).for_each(|_| budget.forgive_line());
+        assert!(budget.left() > Duration::from_secs(15), "40 s of lines are given back");
+    }
+
+    #[test]
+    fn credit_and_patience_end() {
+        let mut budget = Budget::start(Duration::from_millis(1));
+        (0..100_000).for_each(|_| budget.forgive_line());
+        assert!(budget.left() <= Duration::from_millis(10));
+
+        // No CPU is used, as if the host gave the thread none: the looks run out nevertheless.
+        let mut budget = Budget::start(Duration::from_secs(1000));
+        let looks = std::iter::from_fn(|| budget.next_look()).sum::<u64>();
+        assert_eq!(looks, ticks(Duration::from_secs(1000)) * PATIENCE);
+    }
+
+    #[test]
+    fn ticks_round_up() {
+        assert_eq!(ticks(Duration::ZERO), 1);
+        assert_eq!(ticks(Duration::from_millis(1)), 1);
+        assert_eq!(ticks(Duration::from_millis(100)), 20);
+        assert_eq!(ticks(Duration::from_millis(101)), 21);
+    }
+}

@@ -1,0 +1,215 @@
+//! Runs events through a plugin, whatever the plugin does: cuts them into batches, throws instances away after traps, reruns a
+//! batch that went wrong one by one, and answers every event.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::columnar::Columns;
+use super::instance::{CallError, Instance, InstanceError, Prepared};
+use super::pacing::Pacing;
+use super::verdicts::Verdicts;
+use crate::data::event::Event;
+use crate::data::failure::Failure;
+
+/// How long the shard goes without looking after its client while guests run, at most one call more.
+const BETWEEN: Duration = Duration::from_millis(50);
+/// Outputs that verdicts may hold before the shard takes them away. One batch more may come on top.
+const OUTPUT_BYTES_MAX: usize = 64 << 20;
+
+/// What a call tells the plugin.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The route's name.
+    pub route: &'a str,
+    /// The live generation.
+    pub generation: u64,
+    /// 1 the first time these events are offered.
+    pub attempt: u32,
+}
+
+/// What a worker did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls of `process`.
+    pub calls: u64,
+    /// Events in them, those that were called again included.
+    pub events: u64,
+    /// Of the guest and of the imports that it called; what it waited for counts.
+    pub cpu_time: Duration,
+    /// Batches that were run again one by one.
+    pub reruns: u64,
+    /// Instances that were thrown away.
+    pub traps: u64,
+    /// Instances that were made.
+    pub instances: u64,
+}
+
+/// One shard's hold on a plugin with its config and ports. Not shared; made cheaply, it has no instance until the first event.
+pub struct Worker {
+    prepared: Arc<Prepared>,
+    instance: Option<Instance>,
+    spare: Option<Receiver<Result<Instance, InstanceError>>>,
+    pacing: Pacing,
+    columns: Columns,
+    stats: Stats,
+}
+
+impl Worker {
+    /// Without an instance as yet.
+    pub fn new(prepared: Arc<Prepared>) -> Self {
+        let limits = prepared.spec().limits;
+        Self {
+            pacing: Pacing::new(limits.deadline, limits.memory_bytes),
+            prepared,
+            instance: None,
+            spare: None,
+            columns: Columns::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What it runs.
+    pub fn prepared(&self) -> &Arc<Prepared> {
+        &self.prepared
+    }
+
+    /// What it did so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Makes the instance now, so that the first event doesn't wait for it.
+    pub fn warm_up(&mut self) -> Result<(), InstanceError> {
+        if self.instance.is_none() {
+            self.instance = Some(self.make()?);
+        }
+        Ok(())
+    }
+
+    /// Answers the events, in their order, into `verdicts`, which it empties first: one verdict each, for all of them, or for
+    /// as many from the first on as hold about 64 MiB of outputs; then the shard sinks those and comes again with the rest. At
+    /// least one, unless there are none. Gives how many.
+    ///
+    /// `between` is called between two calls of the guest, once 50 ms have passed since the last time.
+    pub fn run(
+        &mut self,
+        call: &Call<'_>,
+        events: &[Event<'_>],
+        verdicts: &mut Verdicts,
+        between: &mut dyn FnMut(),
+    ) -> usize {
+        verdicts.clear();
+        let mut pause = Pause { last: Instant::now(), between };
+        while verdicts.len() < events.len() && (verdicts.is_empty() || verdicts.bytes_len() < OUTPUT_BYTES_MAX) {
+            let rest = &events[verdicts.len()..];
+            let batch = &rest[..self.pacing.cut(rest)];
+            match self.attempt(call, batch, verdicts) {
+                Ok(()) => {}
+                Err(failure) if batch.len() == 1 => answer_with(verdicts, failure),
+                Err(_) => {
+                    self.stats.reruns += 1;
+                    self.pacing.overran(batch.len());
+                    self.run_singly(call, batch, verdicts, &mut pause);
+                }
+            }
+            pause.offer();
+        }
+        self.prepared.rate().turn();
+        verdicts.len()
+    }
+
+    /// One by one, so that only the guilty event suffers.
+    fn run_singly(&mut self, call: &Call<'_>, batch: &[Event<'_>], verdicts: &mut Verdicts, pause: &mut Pause<'_>) {
+        for event in batch.chunks(1) {
+            if verdicts.bytes_len() >= OUTPUT_BYTES_MAX {
+                return;
+            }
+            pause.offer();
+            if let Err(failure) = self.attempt(call, event, verdicts) {
+                answer_with(verdicts, failure);
+            }
+        }
+    }
+
+    /// One call. The verdicts gain one for each event, or stay as they were.
+    fn attempt(&mut self, call: &Call<'_>, batch: &[Event<'_>], verdicts: &mut Verdicts) -> Result<(), Failure> {
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => self.make().map_err(InstanceError::into_failure)?,
+        };
+        let (outcome, time) = instance.process(call, batch, &mut self.columns, verdicts);
+        self.stats.calls += 1;
+        self.stats.events += batch.len() as u64;
+        self.stats.cpu_time += time;
+        match outcome {
+            Ok(()) => {
+                self.pacing.took(batch, time);
+                self.instance = Some(instance);
+                Ok(())
+            }
+            Err(CallError::Miscounted(failure)) => {
+                self.instance = Some(instance);
+                Err(failure)
+            }
+            Err(CallError::Trapped(failure)) => {
+                drop(instance);
+                self.stats.traps += 1;
+                Err(failure)
+            }
+        }
+    }
+
+    /// The spare, where there is one, or else a new instance. From the second one on a spare is made in the background:
+    /// a plugin that trapped once traps again.
+    fn make(&mut self) -> Result<Instance, InstanceError> {
+        let ready = match self.spare.as_ref().map(Receiver::try_recv) {
+            Some(Ok(made)) => Some(made),
+            Some(Err(TryRecvError::Empty)) => None,
+            Some(Err(TryRecvError::Disconnected)) | None => {
+                if self.stats.traps > 0 {
+                    self.order_spare();
+                }
+                None
+            }
+        };
+        if ready.is_some() {
+            self.order_spare();
+        }
+        self.stats.instances += 1;
+        match ready {
+            Some(Ok(instance)) => Ok(instance),
+            _ => self.prepared.instantiate(),
+        }
+    }
+
+    fn order_spare(&mut self) {
+        let (sender, receiver) = sync_channel(1);
+        let prepared = Arc::clone(&self.prepared);
+        self.prepared.plugin().in_background(Box::new(move || {
+            // Whoever ordered it may be gone.
+            let _ = sender.send(prepared.instantiate());
+        }));
+        self.spare = Some(receiver);
+    }
+}
+
+fn answer_with(verdicts: &mut Verdicts, failure: Failure) {
+    let first_output = verdicts.outputs_len();
+    verdicts.fail(first_output, failure);
+}
+
+/// Lets the shard look after its client from time to time.
+struct Pause<'a> {
+    last: Instant,
+    between: &'a mut dyn FnMut(),
+}
+
+impl Pause<'_> {
+    fn offer(&mut self) {
+        if self.last.elapsed() >= BETWEEN {
+            (self.between)();
+            self.last = Instant::now();
+        }
+    }
+}

@@ -213,6 +213,8 @@ pub struct Route {
     pub name: String,
     /// What letters, state and metrics hang on.
     pub id: String,
+    /// The id that it had before, whose state and letters it takes over.
+    pub was: Option<String>,
     /// Never empty.
     pub from: Vec<Selector>,
     /// None: all events.
@@ -243,12 +245,20 @@ pub enum Selector {
 }
 
 /// One plugin of a chain.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Stage {
     /// Its name in the plugin directory.
     pub plugin: String,
-    /// What `configure` gets: a JSON object, the plugin's table with the route's keys over it.
+    /// What `configure` gets: a JSON object, the plugin's table with the route's keys over it. Values may be secrets: this
+    /// type's `Debug` hides them.
     pub config: serde_json::Value,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<&String> = self.config.as_object().map(|config| config.keys().collect()).unwrap_or_default();
+        f.debug_struct("Stage").field("plugin", &self.plugin).field("config", &keys).finish()
+    }
 }
 
 /// `on_filter_error`

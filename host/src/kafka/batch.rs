@@ -18,6 +18,8 @@ pub struct Batch {
     events: Vec<Event>,
     /// Keys and values.
     bytes: usize,
+    /// Whether any entry is something else than a record.
+    mixed: bool,
     /// Outlives what is above: fields are dropped after `Drop::drop`, in their order.
     client: Arc<Client>,
 }
@@ -27,7 +29,7 @@ unsafe impl Send for Batch {}
 
 impl Batch {
     pub(super) fn new(client: &Arc<Client>) -> Self {
-        Self { messages: Vec::new(), events: Vec::new(), bytes: 0, client: Arc::clone(client) }
+        Self { messages: Vec::new(), events: Vec::new(), bytes: 0, mixed: false, client: Arc::clone(client) }
     }
 
     /// How many entries it has.
@@ -67,8 +69,8 @@ impl Batch {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// Takes the headers of the record at an index, without copying them; after that it has none. `None` where it had none,
-    /// or where the entry is no record.
+    /// Takes the headers of the record at an index, without copying them. `None` where it has none, or where the entry is no
+    /// record. They can be had again, decoded once more.
     pub fn detach_headers(&mut self, index: usize) -> Option<OwnedHeaders> {
         let Entry::Record(_) = self.get(index) else {
             return None;
@@ -92,6 +94,7 @@ impl Batch {
         self.messages.clear();
         self.events.clear();
         self.bytes = 0;
+        self.mixed = false;
     }
 
     /// Takes over records that belong to events. Only an empty batch can.
@@ -103,9 +106,8 @@ impl Batch {
             if message.is_null() {
                 continue;
             }
-            // SAFETY: the record lives as long as its event, which the batch keeps.
-            self.bytes += unsafe { (*message).len + (*message).key_len };
             self.messages.push(message);
+            self.count(message);
             self.events.push(event);
         }
     }
@@ -122,11 +124,23 @@ impl Batch {
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: so many pointers were written.
         unsafe { self.messages.set_len(length + count) };
-        for &message in &self.messages[length..] {
-            // SAFETY: the record is live.
-            self.bytes += unsafe { (*message).len + (*message).key_len };
+        for index in length..self.messages.len() {
+            self.count(self.messages[index]);
         }
         count
+    }
+
+    fn count(&mut self, message: *const rdsys::rd_kafka_message_t) {
+        // SAFETY: the record is live, as long as the batch holds it.
+        unsafe {
+            self.bytes += (*message).len + (*message).key_len;
+            self.mixed |= Code::read(std::ptr::addr_of!((*message).err)) != Code::NONE;
+        }
+    }
+
+    /// Whether any entry is something else than a record.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.mixed
     }
 
     /// Whether it belongs to this client: a record of one client must not outlive it.

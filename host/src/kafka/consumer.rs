@@ -4,13 +4,13 @@
 //! carries what else happens (rebalances, results of commits, errors) and is polled beside it. Decides nothing: where to
 //! begin, what to commit and when to give a partition back is the driver's.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rdsys;
 
-use super::batch::Batch;
+use super::batch::{Batch, Entry};
 use super::error::{Code, Error};
 use super::native::{
     Client, Event, Kind, List, Queue, c_string, partition_code, partition_metadata, partition_topic, take_error,
@@ -24,6 +24,9 @@ const EVENTS: i32 = rdsys::RD_KAFKA_EVENT_REBALANCE | rdsys::RD_KAFKA_EVENT_OFFS
 
 /// How many records are read at first where a batch is bounded by bytes and their size isn't known yet.
 const FIRST_READ: usize = 64;
+
+/// How long the client's own thread may take to note a position: it does no I/O for that.
+const STRAIGHTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A topic's partition.
 pub type Partition = (Arc<str>, i32);
@@ -81,6 +84,10 @@ pub struct Consumer {
     names: HashSet<Arc<str>>,
     /// Records that came through `events` and not through `records`; the next drain begins with them.
     strays: Vec<Event>,
+    /// Where partitions stand whose last entry was no record; see [`Self::straighten`].
+    ended: HashMap<Partition, i64>,
+    /// Whether a rebalance waits for its answer.
+    rebalancing: bool,
     /// Rebalances, results of commits, errors.
     events: Queue,
     /// Records, errors and ends of all partitions assigned.
@@ -107,6 +114,8 @@ impl Consumer {
         Ok(Self {
             names: HashSet::new(),
             strays: Vec::new(),
+            ended: HashMap::new(),
+            rebalancing: false,
             events,
             records: Queue::new(&client),
             closing: false,
@@ -175,6 +184,7 @@ impl Consumer {
     }
 
     fn rebalance(&mut self, event: &Event) -> Happening {
+        self.rebalancing = true;
         let partitions = event.partitions().iter();
         let partitions = partitions.map(|item| (self.name(&partition_topic(item)), item.partition)).collect();
         if event.code() == Code::from(rdsys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
@@ -203,6 +213,7 @@ impl Consumer {
         &mut self,
         partitions: impl ExactSizeIterator<Item = (&'a str, i32, i64)> + Clone,
     ) -> Result<(), Error> {
+        self.straighten();
         // Before the assignment: the client forwards to its own queue unless it finds a partition forwarded already. And
         // each time: when a fetch stops, the client clears the target but not the mark that says "by the application", so
         // that a partition that comes again would fill a queue that nobody reads.
@@ -216,6 +227,7 @@ impl Consumer {
             })?;
             // SAFETY: both queues are live, and of one client.
             unsafe { rdsys::rd_kafka_queue_forward(queue.raw(), self.records.raw()) };
+            self.stands(topic, partition, None);
         }
         let list = List::of(partitions)?;
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
@@ -228,7 +240,14 @@ impl Consumer {
     ///
     /// # Errors
     /// Where the client refuses.
-    pub fn unassign<'a>(&mut self, partitions: impl ExactSizeIterator<Item = (&'a str, i32)>) -> Result<(), Error> {
+    pub fn unassign<'a>(
+        &mut self,
+        partitions: impl ExactSizeIterator<Item = (&'a str, i32)> + Clone,
+    ) -> Result<(), Error> {
+        for (topic, partition) in partitions.clone() {
+            self.stands(topic, partition, None);
+        }
+        self.straighten();
         let invalid = i64::from(rdsys::RD_KAFKA_OFFSET_INVALID);
         let list = List::of(partitions.map(|(topic, partition)| (topic, partition, invalid)))?;
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
@@ -260,7 +279,62 @@ impl Consumer {
         if !batch.is_empty() {
             self.record_bytes = batch.bytes().div_ceil(batch.len());
         }
+        if batch.is_mixed() || !self.ended.is_empty() {
+            self.note(batch);
+        }
         batch.len()
+    }
+
+    /// Remembers where partitions stand whose last entry is no record.
+    fn note(&mut self, batch: &Batch) {
+        let mut last = None;
+        for entry in batch.iter() {
+            let place = entry.place();
+            let is_record = matches!(entry, Entry::Record(_));
+            let this = Some((place.topic_key(), place.partition(), is_record));
+            // Records come in runs of one partition: only the first of a run has news.
+            if is_record && std::mem::replace(&mut last, this) == this {
+                continue;
+            }
+            last = this;
+            let position = if is_record { None } else { Some(place.offset()).filter(|offset| *offset >= 0) };
+            self.stands(place.topic(), place.partition(), position);
+        }
+    }
+
+    fn stands(&mut self, topic: &str, partition: i32, position: Option<i64>) {
+        if position.is_none() && self.ended.is_empty() {
+            return;
+        }
+        let key = (self.name(topic), partition);
+        match position {
+            Some(position) => self.ended.insert(key, position),
+            None => self.ended.remove(&key),
+        };
+    }
+
+    /// Sets librdkafka's own idea of where partitions stand right, where the ends and errors that it delivered have spoiled it:
+    /// it counts each as if it had been a record at its offset. When a rebalance has been answered, it fetches the partitions
+    /// that stay from there, one too far: the next record is left out, or the offset is out of range. They are paused until
+    /// the answer, so that nothing is fetched in between.
+    fn straighten(&mut self) {
+        if !std::mem::take(&mut self.rebalancing) || self.ended.is_empty() {
+            return;
+        }
+        let places = self.ended.iter().map(|((topic, partition), offset)| (&**topic, *partition, *offset));
+        let result = List::of(places).and_then(|list| self.seek_list(&list, STRAIGHTEN_TIMEOUT).map(|()| list));
+        match result {
+            // One that stands still after an error can't be sought, and won't be fetched.
+            Ok(list) => {
+                for item in list.elements() {
+                    if let Some(code) = partition_code(item).error() {
+                        let topic = &*partition_topic(item);
+                        tracing::debug!(topic, partition = item.partition, %code, "A partition stays where it stands.");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "Partitions couldn't be put where they stand."),
+        }
     }
 
     /// One more read, if there is room. Whether there may be more.
@@ -292,7 +366,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Where the partition isn't assigned, or the client doesn't answer in time.
-    pub fn resume_at(&self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
+    pub fn resume_at(&mut self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
         self.seek(topic, partition, offset, timeout)?;
         self.resume(topic, partition)
     }
@@ -301,14 +375,19 @@ impl Consumer {
     ///
     /// # Errors
     /// Where the partition isn't assigned, or the client doesn't answer in time.
-    pub fn seek(&self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
+    pub fn seek(&mut self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
         let list = List::of([(topic, partition, offset)].into_iter())?;
+        self.seek_list(&list, timeout)?;
+        self.stands(topic, partition, None);
+        check_list("seek", &list)
+    }
+
+    fn seek_list(&self, list: &List, timeout: Duration) -> Result<(), Error> {
         // A timeout of 0 would be "don't wait", and then errors are nobody's.
         let timeout = timeout_ms(timeout).max(1);
         // SAFETY: the client and the list are live, and the error is ours.
         let result = unsafe { take_error(rdsys::rd_kafka_seek_partitions(self.client.raw(), list.raw(), timeout)) };
-        self.surface("seek", result)?;
-        check_list("seek", &list)
+        self.surface("seek", result)
     }
 
     /// Goes on at this offset with a partition that stands still after [`Code::AUTO_OFFSET_RESET`]: such a one can't be

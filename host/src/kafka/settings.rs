@@ -122,7 +122,7 @@ impl ConsumerSettings {
             ("queued.max.messages.kbytes", (bytes >> 10).to_string()),
             // A response with less than this is a whole one: a fetch over thousands of partitions stays bounded. A record
             // that is larger comes alone.
-            ("fetch.max.bytes", bytes.max(1 << 20).to_string()),
+            ("fetch.max.bytes", bytes.clamp(1 << 20, 64 << 20).to_string()),
         ]);
         let owned = [
             ("group.id", self.group.as_str()),
@@ -149,7 +149,11 @@ impl ProducerSettings {
             ("linger.ms", "5".to_owned()),
             ("batch.size", "1000000".to_owned()),
             ("batch.num.messages", "10000".to_owned()),
-            ("queue.buffering.max.kbytes", (self.buffer_bytes.max(1 << 20) >> 10).to_string()),
+            // The producer counts bytes by itself, keys included, and lets a record pass alone that is larger than the buffer.
+            (
+                "queue.buffering.max.kbytes",
+                ((self.buffer_bytes + self.record_bytes_max) >> 10).max(1 << 10).to_string(),
+            ),
             ("queue.buffering.max.messages", "100000".to_owned()),
             ("message.max.bytes", self.record_bytes_max.clamp(1_000_000, 1_000_000_000).to_string()),
             // Java's: the same key meets its partition, whoever wrote it.

@@ -54,6 +54,8 @@
 
 mod columns;
 mod event;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod imports;
 mod instance;

@@ -3,7 +3,7 @@
 
 pub(crate) mod imports;
 mod output;
-mod record;
+pub(crate) mod record;
 
 pub use imports::LogLine;
 pub use output::Output;

@@ -27,7 +27,7 @@
 //! | `permanent` | fails |
 //! | `partial` | sends two outputs, then fails permanently |
 //! | `failure-bytes:N` | fails with a message of N MiB; 12 unless said otherwise |
-//! | `protocol-…` | breaks the columns: see [`protocol`] |
+//! | `protocol-…`, `port-index`, `port-text` | malformed columns: see [`protocol`] |
 //!
 //! The config's `configure` makes `configure` itself misbehave: `"fail"`, `"trap"`, `"panic"`, `"loop"`, `"memory"`, or
 //! `"push"`, which calls the import that belongs to `process`.
@@ -149,7 +149,7 @@ fn answer(order: &str, number: Option<usize>, event: Event<'_>, out: &mut Output
             out.forward();
             return Err(Failure::permanent("told to fail after two outputs"));
         }
-        order if order.starts_with("protocol-") => protocol::break_with(order),
+        order if order.starts_with("protocol-") || order.starts_with("port-") => protocol::break_with(order),
         _ => out.forward(),
     }
     Ok(())

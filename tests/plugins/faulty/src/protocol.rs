@@ -16,9 +16,9 @@
 //! | `protocol-unflagged` | a length for a key that is inherited |
 //! | `protocol-headers` | a header longer than the bytes |
 //! | `protocol-headers-count` | more headers than there are bytes |
-//! | `protocol-port-index` | a port beyond those described |
-//! | `protocol-port-text` | a port whose name isn't UTF-8 |
 //! | `protocol-port-length` | a port whose name is longer than the bytes |
+//! | `port-index` | no breach, but a port beyond those described |
+//! | `port-text` | no breach, but a port whose name isn't UTF-8 |
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -55,8 +55,8 @@ pub fn break_with(order: &str) {
         "protocol-unflagged" => push(&row(0, 0, 0, 4, 0, 0), b"four"),
         "protocol-headers" => push(&row(0, 2 << 4, 0, 0, 0, 1), &header_of(100)),
         "protocol-headers-count" => push(&row(0, 2 << 4, 0, 0, 0, u32::MAX), &header_of(0)),
-        "protocol-port-index" => push(&row(0, 0, 77, 0, 0, 0), b""),
-        "protocol-port-text" => push(&row(0, 0, 0x8000_0002, 0, 0, 0), b"\xff\xfe"),
+        "port-index" => push(&row(0, 0, 77, 0, 0, 0), b""),
+        "port-text" => push(&row(0, 0, 0x8000_0002, 0, 0, 0), b"\xff\xfe"),
         "protocol-port-length" => push(&row(0, 0, 0xffff_ffff, 0, 0, 0), b"four"),
         _ => panic!("no such way to break the protocol: `{order}`"),
     }

@@ -1,2 +1,65 @@
-//! To be written.
-fn main() {}
+//! The task runner: what `cargo quickstart`, `cargo verify` and `cargo xtask …` do. It builds, starts and watches other
+//! programs; it holds no logic of the product, and stays small, since everyone compiles it first.
+
+mod cargo;
+mod kafka;
+mod plugins;
+mod process;
+mod tally;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The task runner of Midplane's workspace.
+
+cargo quickstart [--once]
+    Builds the example plugins and the host, starts it on the embedded broker, feeds it the sample events, and shows
+    what goes in and what comes out until Ctrl-C. With --once it ends by itself, when every event has its outcome.
+
+cargo verify [--without-kafka]
+    Checks everything that must hold: format, clippy, docs, and all tests, on the embedded broker and on Apache Kafka.
+    Kafka is fetched with Maven and run with Java 17, or is the one that MIDPLANE_TEST_BROKERS=HOST:PORT names.
+    --without-kafka leaves its tests out, and is the only way to.
+
+cargo xtask plugins [--examples]
+    Builds the example plugins and those that tests use, or the examples alone, into target/plugins.
+
+cargo xtask kafka
+    Runs the Apache Kafka of the tests until Ctrl-C, and prints its address.
+";
+
+/// Why a task failed, for people.
+type Failure = String;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let interrupt = match process::Interrupt::watch() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return fail(&format!("signals can't be watched: {error}"), 1),
+    };
+    let done = match args.as_slice() {
+        ["verify"] => verify::run(&interrupt, true),
+        ["verify", "--without-kafka"] => verify::run(&interrupt, false),
+        ["plugins"] => plugins::build(&interrupt, plugins::Which::All),
+        ["plugins", "--examples"] => plugins::build(&interrupt, plugins::Which::Examples),
+        ["kafka"] => kafka::serve(&interrupt),
+        [] | ["help" | "--help" | "-h"] | [_, "--help" | "-h"] => {
+            eprint!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        unknown => return fail(&format!("no task `{}`\n\n{HELP}", unknown.join(" ")), 2),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt.raised() => fail("interrupted", 130),
+        Err(failure) => fail(&failure, 1),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("xtask: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,237 @@
+//! The Apache Kafka of the tests: fetched once with Maven, run with Java, one node, on free ports of loopback, files in the
+//! target folder. Started by whoever needs it, and stopped with it.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::process::{Interrupt, LOOK_INTERVAL, Running};
+use crate::{Failure, workspace};
+
+/// The environment variable that names a running Kafka to be used instead.
+pub(crate) const VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
+
+/// What Kafka 4 needs.
+const JAVA_MIN: u32 = 17;
+
+/// What the broker itself says when it serves; its port is open before that.
+const READY: &str = "Kafka Server started";
+
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// A Kafka for tests. Dropped, it is stopped if it was started here.
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    address: String,
+    started: Option<Running>,
+}
+
+impl Kafka {
+    /// The one that the environment names, or one of our own.
+    pub(crate) fn find_or_start(interrupt: &Interrupt) -> Result<Self, Failure> {
+        match std::env::var(VARIABLE) {
+            Ok(address) if !address.trim().is_empty() => Ok(Self { address, started: None }),
+            _ => start(interrupt).map_err(|failure| {
+                format!(
+                    "no Apache Kafka to test against: {failure}\nName a running one with `{VARIABLE}=HOST:PORT`, or leave \
+                     its tests out with `cargo verify --without-kafka`."
+                )
+            }),
+        }
+    }
+
+    /// `host:port`
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.started {
+            let _ = running.stop(STOP_WITHIN);
+        }
+    }
+}
+
+/// `cargo xtask kafka`
+pub(crate) fn serve(interrupt: &Interrupt) -> Result<(), Failure> {
+    let mut kafka = start(interrupt)?;
+    eprintln!("Apache Kafka serves at {}: {VARIABLE}={} cargo test …", kafka.address, kafka.address);
+    let Some(running) = &mut kafka.started else { return Ok(()) };
+    let status = running.wait(interrupt)?;
+    if interrupt.raised() { Ok(()) } else { Err(format!("Kafka ended by itself: {status}")) }
+}
+
+fn start(interrupt: &Interrupt) -> Result<Kafka, Failure> {
+    let files = workspace::root().join("tests/kafka");
+    let home = workspace::target()?.join("kafka");
+    check_java()?;
+    let jars = fetch(&files.join("pom.xml"), &home, interrupt)?;
+    // One folder a run: two may go on beside each other.
+    let folder = home.join(format!("run-{}", std::process::id()));
+    workspace::fresh_folder(&folder)?;
+    let (port, controller_port) = free_ports()?;
+    let properties = workspace::read(&files.join("server.properties"))?
+        .replace("@FOLDER@", &folder.display().to_string())
+        .replace("@PORT@", &port.to_string())
+        .replace("@CONTROLLER_PORT@", &controller_port.to_string());
+    workspace::write(&folder.join("server.properties"), &properties)?;
+    workspace::copy(&files.join("log4j2.properties"), &folder.join("log4j2.properties"))?;
+    format_storage(&jars, &folder, interrupt)?;
+    let log = folder.join("server.log");
+    let running = launch(&jars, &folder, &log)?;
+    let mut kafka = Kafka { address: format!("127.0.0.1:{port}"), started: Some(running) };
+    wait_ready(&mut kafka, &log, interrupt)?;
+    remove_others(&home, &folder);
+    Ok(kafka)
+}
+
+fn check_java() -> Result<(), Failure> {
+    let wanted = format!("Kafka 4 needs Java {JAVA_MIN} or newer");
+    let output = Command::new("java").arg("-version").output();
+    let output = output.map_err(|error| format!("{wanted}, and `java` can't be run: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    match java_version(&text) {
+        Some(version) if version >= JAVA_MIN => Ok(()),
+        Some(version) => Err(format!("{wanted}, and `java` is version {version}")),
+        None => Err(format!("{wanted}, and `java -version` says `{}`", text.trim())),
+    }
+}
+
+/// The major version in `openjdk version "17.0.15" 2025-04-15`; `"1.8.0_1"` is the 8 of old.
+fn java_version(text: &str) -> Option<u32> {
+    let version = text.split('"').nth(1)?;
+    let mut parts = version.split(['.', '-', '+', '_']);
+    match parts.next()?.parse().ok()? {
+        1 => parts.next()?.parse().ok(),
+        major => Some(major),
+    }
+}
+
+/// The folder of jars. It counts once its marker holds the list that it was fetched by: an interrupted fetch, or a change
+/// of the list, is fetched again.
+fn fetch(pom: &Path, home: &Path, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let jars = home.join("jars");
+    let marker = home.join("jars.complete");
+    let wanted = workspace::read(pom)?;
+    if fs::read_to_string(&marker).is_ok_and(|fetched| fetched == wanted) {
+        return Ok(jars);
+    }
+    eprintln!("Fetching Apache Kafka with Maven, once (44 MiB)…");
+    workspace::fresh_folder(&jars)?;
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "--file"]).arg(pom).arg("dependency:copy-dependencies");
+    maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", jars.display()));
+    let status = Running::start("Maven (`mvn`)", &mut maven)?.wait(interrupt)?;
+    if !status.success() {
+        return Err(format!("Maven didn't fetch it ({status})"));
+    }
+    workspace::write(&marker, &wanted)?;
+    Ok(jars)
+}
+
+/// Two ports that are free now. Kafka can't be given port 0, since clients are told the port that its file names.
+fn free_ports() -> Result<(u16, u16), Failure> {
+    let take = || TcpListener::bind("127.0.0.1:0").and_then(|taken| Ok((taken.local_addr()?.port(), taken)));
+    let both = take().and_then(|(one, _held)| Ok((one, take()?.0)));
+    both.map_err(|error| format!("no free port: {error}"))
+}
+
+fn java(jars: &Path, folder: &Path) -> Command {
+    let mut java = Command::new("java");
+    java.arg(format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display()));
+    java.arg("-cp").arg(format!("{}/*", jars.display()));
+    java.stdin(Stdio::null());
+    java
+}
+
+fn format_storage(jars: &Path, folder: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
+    let log = folder.join("format.log");
+    let mut format = java(jars, folder);
+    format.args(["-Xmx128m", "-XX:TieredStopAtLevel=1"]);
+    format.args([
+        "kafka.tools.StorageTool",
+        "format",
+        "--standalone",
+        "--cluster-id",
+        "bWlkcGxhbmUtdGVzdHMtMQ",
+        "--config",
+    ]);
+    format.arg(folder.join("server.properties"));
+    redirect(&mut format, &log)?;
+    let status = Running::start("Kafka's storage tool", &mut format)?.wait(interrupt)?;
+    if status.success() { Ok(()) } else { Err(format!("its storage can't be formatted:\n{}", tail(&log))) }
+}
+
+fn launch(jars: &Path, folder: &Path, log: &Path) -> Result<Running, Failure> {
+    let mut server = java(jars, folder);
+    server.args(["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-Djava.awt.headless=true", "kafka.Kafka"]);
+    server.arg(folder.join("server.properties"));
+    redirect(&mut server, log)?;
+    Running::start("Kafka", &mut server)
+}
+
+fn redirect(command: &mut Command, log: &Path) -> Result<(), Failure> {
+    let refuse = |error| format!("`{}` can't be written: {error}", log.display());
+    let file = File::create(log).map_err(refuse)?;
+    command.stderr(file.try_clone().map_err(refuse)?).stdout(file);
+    Ok(())
+}
+
+fn wait_ready(kafka: &mut Kafka, log: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
+    let end = Instant::now() + READY_WITHIN;
+    let Some(running) = &mut kafka.started else { return Ok(()) };
+    while !fs::read_to_string(log).is_ok_and(|text| text.contains(READY)) {
+        interrupt.check()?;
+        if let Some(status) = running.ended()? {
+            return Err(format!("Kafka ended while it started ({status}):\n{}", tail(log)));
+        }
+        if Instant::now() > end {
+            return Err(format!("Kafka didn't start within {READY_WITHIN:?}:\n{}", tail(log)));
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(())
+}
+
+/// The end of a log.
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Removes what earlier runs left, unless they still go on.
+fn remove_others(home: &Path, own: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.strip_prefix("run-")) else { continue };
+        if path != own && !Path::new("/proc").join(id).exists() {
+            // Left for the next run if it can't be removed now.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn javas_of_all_ages_say_their_version() {
+        for (text, expected) in [
+            ("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime Environment", Some(17)),
+            ("java version \"1.8.0_401\"", Some(8)),
+            ("openjdk version \"25\" 2025-09-16", Some(25)),
+            ("openjdk version \"26-ea\" 2026-03-17", Some(26)),
+            ("command not found", None),
+        ] {
+            assert_eq!(java_version(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `cargo verify`: everything that must hold, step by step, the quick ones first. A failed step ends it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::kafka::{self, Kafka};
+use crate::plugins::{self, Which};
+use crate::process::{Interrupt, Running};
+use crate::tally::{self, Line, Tally};
+use crate::{Failure, cargo};
+
+/// Where tests find the host (`tests/src/binary.rs`).
+const BINARY_VARIABLE: &str = "MIDPLANE_BINARY";
+
+/// Runs all steps.
+pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure> {
+    let begin = Instant::now();
+    step("format", || cargo(interrupt, &["fmt", "--all", "--check"], &[]))?;
+    // Before everything that takes long: where there is no Kafka, nobody should wait to be told.
+    let kafka = match with_kafka {
+        true => Some(step("Apache Kafka", || Kafka::find_or_start(interrupt))?),
+        false => None,
+    };
+    step("plugins", || plugins::build(interrupt, Which::All))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    step("clippy", || cargo(interrupt, &clippy, &[]))?;
+    let docs = ["doc", "--workspace", "--no-deps"];
+    step("docs", || cargo(interrupt, &docs, &[("RUSTDOCFLAGS", "--deny warnings")]))?;
+    let host = step("host", || cargo::build_host(interrupt))?;
+    step("build of the tests", || cargo(interrupt, &["test", "--workspace", "--no-run"], &[]))?;
+    let tally = step("tests", || {
+        let mut test = cargo::command()?;
+        test.args(["test", "--workspace", "--no-fail-fast"]).env(BINARY_VARIABLE, &host).env_remove(kafka::VARIABLE);
+        match &kafka {
+            Some(kafka) => test.env(kafka::VARIABLE, kafka.address()),
+            None => test.args(["--", "--skip", &format!("::{}", tally::ON_KAFKA)]),
+        };
+        run_tests(test, interrupt)
+    })?;
+    drop(kafka);
+    conclude(&tally, with_kafka, begin.elapsed())
+}
+
+/// Runs one step, and says what it is and how long it took.
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    eprintln!("==> {name}");
+    let begin = Instant::now();
+    let done = work().map_err(|failure| format!("{name}: {failure}"))?;
+    eprintln!("    {name}: {}", seconds(begin.elapsed()));
+    Ok(done)
+}
+
+fn cargo(interrupt: &Interrupt, args: &[&str], environment: &[(&str, &str)]) -> Result<(), Failure> {
+    let mut command = cargo::command()?;
+    command.args(args).envs(environment.iter().copied());
+    cargo::run(&format!("`cargo {}`", args.join(" ")), &mut command, interrupt)
+}
+
+/// Runs the tests and counts them. What fails is in the count, not an error.
+fn run_tests(mut test: Command, interrupt: &Interrupt) -> Result<Tally, Failure> {
+    let mut running = Running::start("cargo test", test.stdout(Stdio::piped()))?;
+    let stdout = running.child().stdout.take().ok_or("cargo test has no output")?;
+    let (status, tally) = std::thread::scope(|scope| {
+        // Read beside the waiting, which alone sees an interrupt; once the tests are stopped, the pipe ends.
+        let counting = scope.spawn(move || count(BufReader::new(stdout)));
+        let status = running.wait(interrupt);
+        (status, counting.join())
+    });
+    let (status, tally) = (status?, tally.map_err(|_| "the output of the tests can't be read")?);
+    interrupt.check()?;
+    // A test program that was killed has printed no failed test.
+    if !status.success() && tally.failed.is_empty() {
+        return Err(format!("the tests didn't come to an end: see above ({status})"));
+    }
+    Ok(tally)
+}
+
+/// Counts the tests in their output, and shows what is worth a look.
+fn count(output: impl BufRead) -> Tally {
+    let mut tally = Tally::default();
+    for line in output.split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if tally.line(&line) == Line::Telling {
+            eprintln!("{line}");
+        }
+    }
+    tally
+}
+
+/// The last lines: what ran where, and how it ended.
+fn conclude(tally: &Tally, with_kafka: bool, took: Duration) -> Result<(), Failure> {
+    eprintln!("==> result");
+    eprintln!("tests on the embedded broker: {}", tally.on_embedded);
+    match with_kafka {
+        true => eprintln!("tests on Apache Kafka: {}", tally.on_kafka),
+        false => eprintln!("tests on Apache Kafka: left out (--without-kafka)"),
+    }
+    for name in &tally.failed {
+        eprintln!("failed: {name}");
+    }
+    eprintln!("{} passed, {} failed in {}", tally.passed, tally.failed.len(), seconds(took));
+    if !tally.failed.is_empty() {
+        return Err("tests failed".to_owned());
+    }
+    if tally.on_embedded == 0 || (with_kafka && tally.on_kafka == 0) {
+        return Err("no test ran on one of the brokers: nothing is verified".to_owned());
+    }
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

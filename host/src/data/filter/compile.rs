@@ -266,7 +266,7 @@ impl Compiler<'_> {
             return self.problem(format!("no elements in {operand}: it is {kinds}"), span, hint);
         }
         let fits = kinds.meets(Kinds::LIST) && by.meets(Kinds::NUMBER)
-            || kinds.meets(Kinds::MAP) && by.meets(Kinds::STRING.or(Kinds::NUMBER).or(Kinds::BOOL));
+            || kinds.meets(Kinds::MAP) && by.meets(Kinds::KEY.or(Kinds::DOUBLE));
         if !fits {
             let span = self.span(at);
             return self.problem(format!("no element of {kinds} by {by}"), span, None);
@@ -366,7 +366,7 @@ impl Compiler<'_> {
             };
             let (key, value) = (&member.key, &member.value);
             let (key, value) = (self.part(key), self.part(value));
-            let unfit = !key.of.kinds.meets(Kinds::STRING.or(Kinds::INT).or(Kinds::UINT).or(Kinds::BOOL));
+            let unfit = !key.of.kinds.meets(Kinds::KEY);
             let repeated = members.iter().any(|(other, _)| match (other, &key.node) {
                 (Node::Const(other), Node::Const(key)) => other.equals(key, &Budget::default()) == Ok(true),
                 _ => false,
@@ -393,7 +393,7 @@ impl Compiler<'_> {
         let keys = match range.of.elements {
             _ if !range.of.kinds.meets(Kinds::MAP) => Kinds::NONE,
             Kinds::JSON => Kinds::STRING,
-            _ => Kinds::STRING.or(Kinds::INT).or(Kinds::UINT).or(Kinds::BOOL),
+            _ => Kinds::KEY,
         };
         let elements = if range.of.kinds.meets(Kinds::LIST) { range.of.elements } else { Kinds::NONE };
         let mut item = range.of.element();

@@ -28,6 +28,8 @@ impl Kinds {
     pub(super) const ANY: Self = Self((1 << NAMES.len()) - 1);
     /// The numbers, which compare with one another.
     pub(super) const NUMBER: Self = Self::INT.or(Self::UINT).or(Self::DOUBLE);
+    /// What the key of a map can be.
+    pub(super) const KEY: Self = Self::STRING.or(Self::INT).or(Self::UINT).or(Self::BOOL);
     /// What a part of a JSON text can be.
     pub(super) const JSON: Self =
         Self::NULL.or(Self::BOOL).or(Self::INT).or(Self::DOUBLE).or(Self::STRING).or(Self::LIST).or(Self::MAP);

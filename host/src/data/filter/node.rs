@@ -9,7 +9,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::function::Function;
-use super::kinds::Arithmetic;
+use super::kinds::{Arithmetic, Kinds};
 use super::run::Run;
 use super::value::{Fault, Value};
 
@@ -297,7 +297,7 @@ fn map<'v>(members: &'v [(Node, Node)], run: &Run<'v>, locals: &mut Locals<'v>) 
     let mut map: Vec<(Value<'v>, Value<'v>)> = Vec::with_capacity(members.len());
     for (key, value) in members {
         let key = key.evaluate(run, locals)?;
-        if !matches!(key, Value::Text(_) | Value::Int(_) | Value::Uint(_) | Value::Bool(_)) {
+        if !key.kind().meets(Kinds::KEY) {
             return Err(Fault::error(format!("a map can't have {} as key", key.kind())));
         }
         for (other, _) in &map {

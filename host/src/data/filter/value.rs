@@ -127,7 +127,13 @@ impl<'v> Value<'v> {
     }
 
     /// What `map[key]` stands for, if the key is there; nothing at all where this is no map.
+    ///
+    /// # Errors
+    /// Where the key can't be equal to one that a map has, or looking costs more than is left.
     pub(super) fn member(&self, key: &Value<'_>, budget: &Budget) -> Result<Option<Value<'v>>, Fault> {
+        if !key.kind().meets(Kinds::KEY.or(Kinds::DOUBLE)) {
+            return Err(Fault::error(format!("no map has {} as key", key.kind())));
+        }
         match (self, key) {
             (Self::Json(json), Value::Text(name)) if json.is_object() => {
                 let (member, looked_at) = json.member(name);

@@ -127,7 +127,7 @@ impl Broker {
 
     /// Whether everything was read and committed.
     pub(super) fn is_done(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.committed.unwrap_or(0) == partition.end)
+        self.partitions.iter().all(|partition| partition.committed == Some(partition.end))
     }
 
     /// For each partition and topic, the messages are in the order of the events, then of the routes, then of the outputs,

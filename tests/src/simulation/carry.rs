@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use midplane::data::engine::{Cause, Input, LaneId, Outcome, Report, Seq};
+use midplane::data::engine::{Cause, Input, LaneId, Now, Outcome, Report, Seq};
 
 use super::broker::{LETTER, Message};
 use super::bug::Bug;
 use super::env::Env;
-use super::host::{Commit, Host};
+use super::host::{COMMIT_INTERVAL, Commit, Host};
 use super::lane::{Emitted, Prepared};
 use super::script::Behaviour;
 
@@ -95,11 +95,13 @@ impl Host {
         }
     }
 
-    pub(super) fn park(&mut self, id: LaneId, offset: i64, cause: Cause, env: &mut Env) {
+    pub(super) fn park(&mut self, id: LaneId, offset: i64, until: Now, cause: Cause, env: &mut Env) {
         // What the client has fetched may still arrive after a pause.
         let late = env.random.chance(500);
         let lane = self.lane(id);
         lane.drop_hand();
+        assert_eq!(offset, lane.ledger.position(), "a lane is parked where it stopped");
+        lane.parked_until = until;
         lane.paused = true;
         if !late {
             lane.fetched.clear();
@@ -117,6 +119,7 @@ impl Host {
             _ => offset,
         };
         let lane = self.lane(id);
+        assert!(env.now >= lane.parked_until, "the lane goes on before its time");
         assert!(lane.hand.is_empty() && lane.outbox.is_empty(), "nothing is left of what was before");
         lane.ledger.resumed(offset);
         lane.seek(offset);
@@ -133,6 +136,10 @@ impl Host {
     pub(super) fn begin_commit(&mut self, positions: Vec<(LaneId, i64)>, env: &mut Env) {
         assert!(self.commit.is_none(), "one commit at a time");
         assert!(!positions.is_empty(), "an empty commit");
+        assert!(env.now >= self.retry_from, "a commit that failed is made again at once");
+        let closing = self.drain_by.is_some() || self.lanes.iter().flatten().any(|lane| lane.release_by.is_some());
+        assert!(closing || env.now >= self.commit_from, "two commits in one interval");
+        self.commit_from = env.now + COMMIT_INTERVAL;
         let positions = positions.into_iter().map(|(id, mut position)| {
             let lane = self.lane(id);
             if env.has(Bug::CommitsPosition) {

@@ -16,6 +16,8 @@ use super::lane::Lane;
 const QUEUE_MAX: usize = 5;
 /// How long a topic is over its bound before the engine hears of it.
 const BLOCKED_AFTER: Duration = Duration::from_millis(60);
+/// Between commits.
+pub(super) const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 const REVOKE_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// Between retries of plugins.
@@ -33,6 +35,10 @@ pub(super) struct Host {
     /// By channel: reports that wait to be served.
     pub(super) reports: Vec<VecDeque<Report>>,
     pub(super) commit: Option<Commit>,
+    /// The next commit begins no sooner, unless lanes are closing.
+    pub(super) commit_from: Now,
+    /// The next commit begins no sooner: one has failed.
+    pub(super) retry_from: Now,
     /// The offsets that the present step delivers.
     pub(super) delivering: Vec<i64>,
     pub(super) drain_by: Option<Now>,
@@ -61,7 +67,7 @@ impl Host {
     pub(super) fn new(name: usize, env: &mut Env) -> Self {
         let revoke_timeout = if env.has(Bug::ReleasesBeforeDrained) { Duration::ZERO } else { REVOKE_TIMEOUT };
         let engine = Engine::new(Settings {
-            commit_interval: Duration::from_millis(20),
+            commit_interval: COMMIT_INTERVAL,
             revoke_timeout,
             blocked_wait: Duration::from_millis(30),
             failed_wait: BACKOFF,
@@ -75,6 +81,8 @@ impl Host {
             queues: (0..channels).map(|_| VecDeque::new()).collect(),
             reports: (0..channels).map(|_| VecDeque::new()).collect(),
             commit: None,
+            commit_from: Now::ZERO,
+            retry_from: Now::ZERO,
             delivering: Vec::new(),
             drain_by: None,
             ended: None,
@@ -275,6 +283,11 @@ impl Host {
     pub(super) fn advance_commit(&mut self, env: &mut Env) -> bool {
         let Some(commit) = &mut self.commit else { return false };
         if let Some(accepted) = commit.accepted.take() {
+            let assigned = |reader: Reader| self.lanes.iter().flatten().any(|lane| lane.reader == reader);
+            let failed = |&(id, _, reader, _): &_| !accepted.contains(&id) && assigned(reader);
+            if commit.positions.iter().any(failed) {
+                self.retry_from = env.now + COMMIT_INTERVAL;
+            }
             self.commit = None;
             self.step(Input::CommitDone { accepted: &accepted }, env);
             return true;
@@ -351,7 +364,7 @@ impl Host {
             }
             Action::Letter { lane, seq, route, attempts } => self.write_letter(lane, seq, route.into(), attempts, env),
             Action::Emit { lane, first, count } => self.emit(lane, first, count, env),
-            Action::Park { lane, offset, cause, .. } => self.park(lane, offset, cause, env),
+            Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, cause, env),
             Action::Resume { lane, offset } => self.resume(lane, offset, env),
             Action::Halted { lane, .. } => self.halt(lane, env),
             Action::Commit { positions } => self.begin_commit(positions, env),

@@ -37,6 +37,8 @@ pub(super) struct Lane {
     pub(super) end: i64,
     /// The last position that the broker is known to have accepted.
     pub(super) accepted: i64,
+    /// It doesn't resume before this.
+    pub(super) parked_until: Duration,
     pub(super) release_by: Option<Duration>,
     pub(super) lost: bool,
 }
@@ -77,6 +79,7 @@ impl Lane {
             stops: HashMap::new(),
             end: -1,
             accepted: if committed { position } else { -1 },
+            parked_until: Duration::ZERO,
             release_by: None,
             lost: false,
         }

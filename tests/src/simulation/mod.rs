@@ -26,6 +26,9 @@ pub use env::Stats;
 
 use world::World;
 
+/// Of a trace, the last lines tell most.
+const TRACE_LINES: usize = 400;
+
 /// A schedule that failed.
 #[derive(Debug)]
 pub struct Finding {
@@ -52,7 +55,8 @@ pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Result<Stats, Box<Findin
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for line in &self.trace {
+        let skipped = self.trace.len().saturating_sub(TRACE_LINES);
+        for line in &self.trace[skipped..] {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {} fails: {}", self.seed, self.message)?;

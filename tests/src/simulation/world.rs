@@ -130,6 +130,9 @@ impl World {
         host.step(Input::Tick, &mut self.env);
         let (now, wakeup) = (self.env.now, host.engine.next_wakeup());
         assert!(wakeup.is_none_or(|at| at > now), "a wake-up at {wakeup:?}, which is done at {now:?}");
+        let due = host.lanes.iter().flatten().filter_map(|lane| lane.release_by).chain(host.drain_by).min();
+        let waits = host.ended.is_none() && due.is_some();
+        assert!(!waits || wakeup.is_some_and(|at| Some(at) <= due), "no wake-up for {due:?}");
     }
 
     /// One thing goes wrong, or is done to the hosts.
@@ -230,8 +233,11 @@ impl World {
                 continue;
             }
             let target = self.hosts[self.targets[partition]].as_mut();
-            if let Some(host) = target.filter(|host| host.drain_by.is_none()) {
-                host.assign(partition, &mut self.env);
+            let env = &mut self.env;
+            if let Some(host) =
+                target.filter(|host| host.drain_by.is_none() || self.faults > 0 && env.random.chance(300))
+            {
+                host.assign(partition, env);
             }
         }
         readers != (self.fenced.len(), self.env.readers)

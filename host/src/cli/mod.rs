@@ -3,6 +3,7 @@
 mod completions;
 mod connect;
 mod exit;
+mod run;
 mod topic;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use tracing::Level;
 
 pub use exit::{Exit, Failure};
 
+use crate::config;
 use crate::config::model::Config;
 use crate::control::logging;
 
@@ -42,6 +44,8 @@ can talk to.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the router until SIGTERM or Ctrl-C
+    Run(run::RunArgs),
     /// List, create and delete topics; write and read their events
     Topic(topic::TopicArgs),
     /// Print a shell's completion script
@@ -62,10 +66,10 @@ impl ConfigArgs {
     /// # Errors
     /// When it is refused.
     fn load(&self) -> Result<Config, Failure> {
-        Err(Failure::refused(format!(
-            "`{}` can't be read yet; name the broker with `--bootstrap-servers`",
-            self.config.display()
-        )))
+        match config::load(&self.config) {
+            Ok(loaded) => Ok(loaded.config),
+            Err(problems) => Err(Failure::refused(problems)),
+        }
     }
 }
 
@@ -95,6 +99,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Run(args) => run::run(&args),
         Command::Topic(args) => quiet(|| topic::run(&args)),
         Command::Completions(args) => completions::run(&args),
     }

@@ -128,13 +128,14 @@ async fn authorize(State(token): State<Token>, request: Request, next: Next) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     use super::*;
     use crate::control::status::{Generation, Listen, Plugin};
+    use crate::data::shard::Health;
 
     /// The status line's code and the body of one answer.
     async fn get(address: SocketAddr, path: &str, authorization: Option<&str>) -> (u16, String) {
@@ -207,8 +208,8 @@ mod tests {
         assert_eq!(code, 503);
         assert_eq!(body, r#"{"ok":false,"reasons":["no generation serves yet","the broker has not answered yet"]}"#);
         assert_eq!(get(address, "/healthz", None).await, (200, r#"{"ok":true,"reasons":[]}"#.to_owned()));
-        let shard = status.shard("payments", 0);
-        shard.turned(Instant::now());
+        let shard = Arc::new(Health::default());
+        status.shard("payments/0".to_owned(), &shard);
         shard.assigned();
         status.broker_answers(true);
         status.serves(generation());

@@ -43,7 +43,14 @@ struct Workers {
 }
 
 impl Workers {
-    fn number(&mut self, config: &Config, route: &Route, stage: &StageConfig, plugin: &Plugin, ports: Vec<String>) -> usize {
+    fn number(
+        &mut self,
+        config: &Config,
+        route: &Route,
+        stage: &StageConfig,
+        plugin: &Arc<Plugin>,
+        ports: Vec<String>,
+    ) -> usize {
         let key = (stage.plugin.clone(), stage.config.to_string(), ports);
         if let Some(number) = self.numbers.get(&key) {
             return *number;
@@ -86,13 +93,13 @@ fn plan(generation: &Generation, route: &Route, topics: &mut Topics, workers: &m
     let last = route.through.len().saturating_sub(1);
     let stages = route.through.iter().enumerate().map(|(number, stage)| {
         let plugin = plugin(stage);
-        let targets = targets(plugin.ports(), &route.to, number == last, topics);
-        let bound = plugin.ports().iter().zip(&targets).filter(|(_, target)| **target != Target::Unbound);
+        let targets = targets(&plugin.ports, &route.to, number == last, topics);
+        let bound = plugin.ports.iter().zip(&targets).filter(|(_, target)| **target != Target::Unbound);
         let ports = bound.map(|(port, _)| port.clone()).collect();
         Stage { worker: workers.number(&generation.config, route, stage, plugin, ports), targets }
     });
     let stages = stages.collect();
-    let versions = || route.through.iter().map(|stage| (stage.plugin.as_str(), plugin(stage).sha256()));
+    let versions = || route.through.iter().map(|stage| (stage.plugin.as_str(), plugin(stage).sha256));
     Plan {
         id: route.id.clone(),
         filter: route.filter.clone(),

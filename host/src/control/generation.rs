@@ -26,7 +26,7 @@ pub struct Generation {
 
 /// The digest of a manifest: what the config says, and which plugins run.
 pub fn manifest_hash(config_sha256: &digest::Bytes, plugins: &BTreeMap<String, Arc<Plugin>>) -> digest::Bytes {
-    let versions = plugins.iter().map(|(name, plugin)| (name.as_str(), plugin.sha256()));
+    let versions = plugins.iter().map(|(name, plugin)| (name.as_str(), plugin.sha256));
     digest::of(manifest(config_sha256, versions).as_bytes())
 }
 

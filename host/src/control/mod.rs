@@ -2,5 +2,13 @@
 
 pub mod address;
 pub mod admin;
+pub mod broker;
+pub mod build;
+pub mod data_directory;
+pub mod generation;
 pub mod logging;
+pub mod plugins;
+pub mod run;
+pub mod shards;
 pub mod status;
+pub mod topics;

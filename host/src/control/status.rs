@@ -2,12 +2,14 @@
 //! the shards, read by the admin surface; decides nothing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::data::shard::Health;
 
 /// A shard that has not turned for so long does not turn: twice what a plugin's `configure` may take of its thread.
 const TURN_MAX: Duration = Duration::from_secs(20);
@@ -18,10 +20,9 @@ pub struct Status(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    started: Instant,
     listen: Listen,
     generation: Mutex<Option<Arc<Generation>>>,
-    shards: Mutex<Vec<Weak<ShardInner>>>,
+    shards: Mutex<Vec<(String, Weak<Health>)>>,
     broker_answers: AtomicBool,
     stopping: AtomicBool,
 }
@@ -97,7 +98,6 @@ impl Status {
     /// A host that has just started: healthy, not ready.
     pub fn new(listen: Listen) -> Self {
         Self(Arc::new(Inner {
-            started: Instant::now(),
             listen,
             generation: Mutex::default(),
             shards: Mutex::default(),
@@ -122,34 +122,20 @@ impl Status {
         self.0.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// A shard's own handle. The shard counts until the handle is dropped.
-    pub fn shard(&self, group: &str, index: usize) -> Shard {
-        let shard = Arc::new(ShardInner {
-            name: format!("{group}/{index}"),
-            started: self.0.started,
-            turned_ms: AtomicU64::new(millis(self.0.started, Instant::now())),
-            assigned: AtomicBool::new(false),
-        });
+    /// Looks after one more shard, until the shard drops its health.
+    pub fn shard(&self, name: String, health: &Arc<Health>) {
         let mut shards = lock(&self.0.shards);
-        shards.retain(|shard| shard.strong_count() > 0);
-        shards.push(Arc::downgrade(&shard));
-        Shard(shard)
+        shards.retain(|(_, health)| health.strong_count() > 0);
+        shards.push((name, Arc::downgrade(health)));
     }
 
     /// Why the host is not healthy; nothing when it is.
     pub fn unhealthy(&self) -> Vec<String> {
-        self.unhealthy_at(Instant::now())
-    }
-
-    fn unhealthy_at(&self, now: Instant) -> Vec<String> {
-        let limit = u64::try_from(TURN_MAX.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(self.0.started, now);
-        self.shards()
-            .filter_map(|shard| {
-                let idle_ms = now.saturating_sub(shard.turned_ms.load(Ordering::Relaxed));
-                (idle_ms > limit).then(|| format!("shard {} has not turned for {} s", shard.name, idle_ms / 1000))
-            })
-            .collect()
+        let stuck = |(name, health): (String, Arc<Health>)| {
+            let idle = health.since_turn();
+            (idle > TURN_MAX).then(|| format!("shard {name} has not turned for {} s", idle.as_secs()))
+        };
+        self.shards().filter_map(stuck).collect()
     }
 
     /// Why the host is not ready; nothing when it is.
@@ -164,8 +150,8 @@ impl Status {
         if !self.0.broker_answers.load(Ordering::Relaxed) {
             reasons.push("the broker has not answered yet".to_owned());
         }
-        let waiting = self.shards().filter(|shard| !shard.assigned.load(Ordering::Relaxed));
-        reasons.extend(waiting.map(|shard| format!("shard {} has no assignment yet", shard.name)));
+        let waiting = self.shards().filter(|(_, health)| !health.is_assigned());
+        reasons.extend(waiting.map(|(name, _)| format!("shard {name} has no assignment yet")));
         reasons
     }
 
@@ -188,38 +174,10 @@ impl Status {
         })
     }
 
-    fn shards(&self) -> impl Iterator<Item = Arc<ShardInner>> {
+    fn shards(&self) -> impl Iterator<Item = (String, Arc<Health>)> {
         let shards = lock(&self.0.shards).clone();
-        shards.into_iter().filter_map(|shard| shard.upgrade())
+        shards.into_iter().filter_map(|(name, health)| Some((name, health.upgrade()?)))
     }
-}
-
-/// What one shard says of itself, at most once for each of its turns.
-#[derive(Debug)]
-pub struct Shard(Arc<ShardInner>);
-
-#[derive(Debug)]
-struct ShardInner {
-    name: String,
-    started: Instant,
-    turned_ms: AtomicU64,
-    assigned: AtomicBool,
-}
-
-impl Shard {
-    /// Says that the shard's loop has come round.
-    pub fn turned(&self, now: Instant) {
-        self.0.turned_ms.store(millis(self.0.started, now), Ordering::Relaxed);
-    }
-
-    /// Says that the group has given the shard its partitions, perhaps none.
-    pub fn assigned(&self) {
-        self.0.assigned.store(true, Ordering::Relaxed);
-    }
-}
-
-fn millis(from: Instant, to: Instant) -> u64 {
-    u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What is locked here is replaced whole, so a panic elsewhere leaves nothing half done.
@@ -242,24 +200,28 @@ mod tests {
     #[test]
     fn a_shard_that_does_not_turn_is_not_healthy() {
         let status = status();
-        let (busy, stuck) = (status.shard("payments", 0), status.shard("payments", 1));
-        let later = Instant::now() + TURN_MAX + Duration::from_secs(5);
-        busy.turned(later);
+        let (busy, stuck) = (Arc::new(Health::default()), Arc::new(Health::turned_ago(Duration::from_secs(25))));
+        status.shard("payments/0".to_owned(), &busy);
         assert_eq!(status.unhealthy(), Vec::<String>::new());
-        assert_eq!(status.unhealthy_at(later), ["shard payments/1 has not turned for 25 s"]);
+        status.shard("payments/1".to_owned(), &stuck);
+        assert_eq!(status.unhealthy(), ["shard payments/1 has not turned for 25 s"]);
         drop(stuck);
-        assert_eq!(status.unhealthy_at(later), Vec::<String>::new());
+        assert_eq!(status.unhealthy(), Vec::<String>::new());
     }
 
     #[test]
     fn a_host_is_ready_when_all_its_shards_are() {
         let status = status();
-        let (one, two) = (status.shard("payments", 0), status.shard("payments", 1));
+        let shards = ["payments/0", "payments/1"].map(|name| {
+            let health = Arc::new(Health::default());
+            status.shard(name.to_owned(), &health);
+            health
+        });
         status.serves(generation());
         status.broker_answers(true);
-        one.assigned();
+        shards[0].assigned();
         assert_eq!(status.unready(), ["shard payments/1 has no assignment yet"]);
-        two.assigned();
+        shards[1].assigned();
         assert_eq!(status.unready(), Vec::<String>::new());
         status.broker_answers(false);
         assert_eq!(status.unready(), ["the broker has not answered yet"]);

@@ -18,10 +18,12 @@ struct RouteAnswers<'a> {
     next: usize,
 }
 
-/// The answers of all routes to a batch.
-#[derive(Debug, Default)]
+/// The answers of all routes to the first events of a batch.
+#[derive(Debug)]
 pub struct Answers<'a> {
     routes: Vec<RouteAnswers<'a>>,
+    /// How many events every route has answered, or passed over.
+    count: usize,
 }
 
 /// What is to be produced for one event on one route.
@@ -48,32 +50,57 @@ pub struct Bound<'t> {
 }
 
 impl<'a> Answers<'a> {
+    /// No answers yet, to a batch of so many events.
+    pub fn new(count: usize) -> Self {
+        Self { routes: Vec::new(), count }
+    }
+
+    /// How many events are answered: all, unless their outputs are too much to be held at once.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether the batch had no events.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Adds a route's answers. To be called in the order of the routes in the config.
     pub fn add(&mut self, route: u16, picked: &mut Picked, run: Run<'a>) {
+        let unanswered = if picked.all {
+            Some(run.answers.len())
+        } else {
+            picked.events.get(run.answers.len()).map(|event| *event as usize)
+        };
+        self.count = self.count.min(unanswered.unwrap_or(usize::MAX));
         let mut entries: Vec<_> = if picked.all {
             run.answers.into_iter().enumerate().map(|(event, answer)| (event as u32, answer)).collect()
         } else {
             picked.events.iter().copied().zip(run.answers).collect()
         };
         if !picked.failed.is_empty() {
-            entries.extend(picked.failed.drain(..).map(|(event, failure)| (event, Answer::Failed { failure, stage: None })));
+            entries.extend(
+                picked.failed.drain(..).map(|(event, failure)| (event, Answer::Failed { failure, stage: None })),
+            );
             entries.sort_by_key(|(event, _)| *event);
         }
         self.routes.push(RouteAnswers { route, entries, ready: run.ready, next: 0 });
     }
 
     /// Fails what no topic would take: an event with such an output fails whole, on its route.
-    pub fn refuse_too_large(&mut self, bounds: &[Bound<'_>]) {
+    pub fn refuse_too_large<'t>(&mut self, bound: impl Fn(u16) -> Bound<'t>) {
         for route in &mut self.routes {
             let RouteAnswers { entries, ready, .. } = route;
-            let too_large = |ready: &Ready<'_>| record_bytes(ready) > bounds[usize::from(ready.topic)].record_bytes_max;
+            let too_large = |ready: &Ready<'_>| record_bytes(ready) > bound(ready.topic).record_bytes_max;
             if !ready.iter().any(too_large) {
                 continue;
             }
             for (_, answer) in entries {
                 let Answer::Ready(range) = answer else { continue };
-                if let Some(output) = ready[range.start as usize..range.end as usize].iter().find(|ready| too_large(ready)) {
-                    let bound = bounds[usize::from(output.topic)];
+                if let Some(output) =
+                    ready[range.start as usize..range.end as usize].iter().find(|ready| too_large(ready))
+                {
+                    let bound = bound(output.topic);
                     let message = format!(
                         "an output of {} bytes for topic `{}`, which takes records of at most {} bytes",
                         record_bytes(output),
@@ -102,23 +129,43 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// For each of `count` events how many outputs there are, and what failed, as the engine wants it.
-    pub fn summary<'p>(&self, plans: &'p [Plan], count: usize, messages: &mut Vec<u32>, failures: &mut Vec<RouteFailure<'p>>) {
+    /// For each event that is answered how many outputs there are, and what failed, as the engine wants it.
+    pub fn summary<'p>(&self, plans: &'p [Plan], messages: &mut Vec<u32>, failures: &mut Vec<RouteFailure<'p>>) {
         messages.clear();
-        messages.resize(count, 0);
+        messages.resize(self.count, 0);
         failures.clear();
         for route in &self.routes {
             let policy = &plans[usize::from(route.route)].failure;
-            for (event, answer) in &route.entries {
+            for (event, answer) in route.entries.iter().take_while(|(event, _)| (*event as usize) < self.count) {
                 match answer {
                     Answer::Ready(range) => messages[*event as usize] += range.end - range.start,
                     Answer::Failed { failure, .. } => {
-                        failures.push(RouteFailure { event: *event, route: route.route, on: on_failure(failure.kind, policy) });
+                        failures.push(RouteFailure {
+                            event: *event,
+                            route: route.route,
+                            on: on_failure(failure.kind, policy),
+                        });
                     }
                 }
             }
         }
         failures.sort_by_key(|failure| (failure.event, failure.route));
+    }
+
+    /// Hands the topics of all outputs and letters of an event to `ask`.
+    pub fn topics<T>(&self, event: u32, ask: impl FnOnce(&mut dyn Iterator<Item = u16>) -> T) -> T {
+        let ready = self.routes.iter().flat_map(|route| {
+            let range = match route
+                .entries
+                .binary_search_by_key(&event, |(event, _)| *event)
+                .map(|index| &route.entries[index].1)
+            {
+                Ok(Answer::Ready(range)) => range.start as usize..range.end as usize,
+                Ok(Answer::Failed { .. }) | Err(_) => 0..0,
+            };
+            route.ready[range].iter().map(|ready| ready.topic)
+        });
+        ask(&mut { ready })
     }
 
     /// Calls `produce` for what each route has for an event, in the order of the routes. Events come in ascending order:
@@ -132,7 +179,9 @@ impl<'a> Answers<'a> {
                 Some((at, answer)) if *at == event => produce(
                     route.route,
                     match answer {
-                        Answer::Ready(range) => Product::Outputs(&route.ready[range.start as usize..range.end as usize]),
+                        Answer::Ready(range) => {
+                            Product::Outputs(&route.ready[range.start as usize..range.end as usize])
+                        }
                         Answer::Failed { failure, stage } => Product::Failed { failure, stage: *stage },
                     },
                 ),
@@ -160,4 +209,140 @@ pub fn record_bytes(ready: &Ready<'_>) -> usize {
         headers => headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + 10).sum(),
     };
     82 + ready.key.map_or(0, <[u8]>::len) + ready.value.map_or(0, <[u8]>::len) + headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::model::{Backoff, OnFilterError};
+    use crate::data::event::Headers;
+
+    fn plan(on_permanent: OnPermanent) -> Plan {
+        let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(1), jitter: 0.0 };
+        Plan {
+            id: "r".to_owned(),
+            filter: None,
+            on_filter_error: OnFilterError::DeadLetter,
+            stages: Vec::new(),
+            plugins: Vec::new(),
+            direct: 0,
+            label: None,
+            failure: FailurePolicy { attempts: 3, backoff, on_permanent, dead_letter: "letters".to_owned() },
+            dead_letter: 9,
+        }
+    }
+
+    fn ready(topic: u16, value: &'static str) -> Ready<'static> {
+        let value = Some(value.as_bytes());
+        Ready { topic, key: None, value, headers: Headers::Empty, timestamp: 0, partition: None }
+    }
+
+    /// A route's run from one word an event: `topic:value` outputs joined by `+`, `-` for none, or `!` and a kind.
+    fn run(words: &[&'static str]) -> Run<'static> {
+        let mut run = Run::default();
+        for word in words {
+            if let Some(kind) = word.strip_prefix('!') {
+                let kind = *Kind::ALL.iter().find(|known| known.as_str() == kind).expect("a kind");
+                run.answers.push(Answer::Failed { failure: Failure::new(kind, "because"), stage: Some(0) });
+                continue;
+            }
+            let first = run.ready.len() as u32;
+            for (topic, value) in word.split('+').filter_map(|output| output.split_once(':')) {
+                run.ready.push(ready(topic.parse().expect("a number"), value));
+            }
+            run.answers.push(Answer::Ready(first..run.ready.len() as u32));
+        }
+        run
+    }
+
+    /// What is produced for each event: `route>outputs` or `route>!kind`.
+    fn print(answers: &mut Answers<'_>) -> Vec<String> {
+        let count = answers.len();
+        let of_event = |event: usize| {
+            let mut parts = Vec::new();
+            answers.of_event(event as u32, |route, product| {
+                let what = match product {
+                    Product::Failed { failure, .. } => format!("!{}", failure.kind),
+                    Product::Outputs(outputs) => {
+                        let print = |ready: &Ready<'_>| {
+                            format!("{}:{}", ready.topic, String::from_utf8_lossy(ready.value.unwrap()))
+                        };
+                        outputs.iter().map(print).collect::<Vec<_>>().join("+")
+                    }
+                };
+                parts.push(format!("{route}>{what}"));
+            });
+            parts.join(" ")
+        };
+        (0..count).map(of_event).collect()
+    }
+
+    fn picked(events: &[u32]) -> Picked {
+        Picked { events: events.to_vec(), ..Picked::default() }
+    }
+
+    fn all() -> Picked {
+        Picked { all: true, ..Picked::default() }
+    }
+
+    #[test]
+    fn answers_come_by_event_then_by_route() {
+        let mut answers = Answers::new(3);
+        answers.add(0, &mut all(), run(&["0:a", "-", "0:c+1:d"]));
+        let mut filtered = picked(&[2]);
+        filtered.failed.push((0, Failure::new(Kind::Filter, "no")));
+        answers.add(1, &mut filtered, run(&["1:x"]));
+        let (plans, mut messages, mut failures) =
+            ([plan(OnPermanent::Drop), plan(OnPermanent::Drop)], Vec::new(), Vec::new());
+        answers.summary(&plans, &mut messages, &mut failures);
+        assert_eq!(messages, [1, 0, 3]);
+        assert!(matches!(failures[..], [RouteFailure { event: 0, route: 1, on: OnFailure::Letter }]));
+        assert_eq!(print(&mut answers), ["0>0:a 1>!filter", "0>", "0>0:c+1:d 1>1:x"]);
+    }
+
+    #[test]
+    fn a_failure_means_what_the_policy_says() {
+        let check = |kind: &'static str, on_permanent, expected: &str| {
+            let mut answers = Answers::new(1);
+            answers.add(0, &mut all(), run(&[kind]));
+            let (plans, mut messages, mut failures) = ([plan(on_permanent)], Vec::new(), Vec::new());
+            answers.summary(&plans, &mut messages, &mut failures);
+            let on = format!("{:?}", failures[0].on);
+            assert!(on.starts_with(expected), "{kind}: {on}");
+        };
+        check("!transient", OnPermanent::Halt, "Retry { attempts: 3");
+        check("!permanent", OnPermanent::Halt, "Halt");
+        check("!permanent", OnPermanent::Drop, "Drop");
+        check("!permanent", OnPermanent::DeadLetter, "Letter");
+        check("!trap", OnPermanent::Drop, "Letter");
+    }
+
+    #[test]
+    fn what_no_topic_takes_fails_its_event_whole() {
+        let mut answers = Answers::new(2);
+        answers.add(0, &mut all(), run(&["0:small+1:a value that is too large", "1:b"]));
+        let bounds = [Bound { topic: "out", record_bytes_max: 100 }, Bound { topic: "tiny", record_bytes_max: 90 }];
+        answers.refuse_too_large(|topic| bounds[usize::from(topic)]);
+        assert_eq!(print(&mut answers), ["0>!too-large", "0>1:b"]);
+    }
+
+    #[test]
+    fn what_was_refused_before_fails_the_routes_that_made_it() {
+        let mut answers = Answers::new(2);
+        answers.add(0, &mut all(), run(&["0:a", "1:b"]));
+        answers.add(1, &mut all(), run(&["0:c", "0:d+1:e"]));
+        answers.refuse(1, 1, "out", Refusal::Rejected);
+        assert_eq!(print(&mut answers), ["0>0:a 1>0:c", "0>!rejected 1>!rejected"]);
+    }
+
+    #[test]
+    fn events_that_some_route_has_not_answered_are_left_out() {
+        let mut answers = Answers::new(4);
+        answers.add(0, &mut all(), run(&["0:a", "0:b", "0:c", "0:d"]));
+        answers.add(1, &mut picked(&[1, 3]), run(&["0:x"]));
+        assert_eq!(answers.len(), 3);
+        assert_eq!(print(&mut answers), ["0>0:a", "0>0:b 1>0:x", "0>0:c"]);
+    }
 }

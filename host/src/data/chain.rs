@@ -6,24 +6,20 @@ use std::ops::Range;
 
 use super::event::{Event, Headers, OutputHeaders};
 use super::failure::{Failure, Kind};
+use super::plugin::Call;
 use super::plugin::verdicts::{Field, HeaderList, Output, Verdict, Verdicts};
-
-/// What the calls of one batch have in common.
-#[derive(Debug, Clone, Copy)]
-pub struct Call<'a> {
-    /// The route, by its id.
-    pub route: &'a str,
-    /// The generation that the batch sees.
-    pub generation: u64,
-    /// 1 the first time these events are offered, more after transient failures.
-    pub attempt: u32,
-}
 
 /// Something that answers a batch: an instance of a plugin with all that keeps it going.
 pub trait Worker {
-    /// Appends exactly one verdict for each event, in their order. Calls `between` now and then, at least each 100 ms
-    /// of its work, so that the shard can keep its place in the group.
+    /// Fills the verdicts, in the events' order: one for each, or, where their outputs become too much to be held, for
+    /// fewer, but at least for one. Calls `between` now and then, so that the shard can keep its place in the group.
     fn run(&mut self, call: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut());
+}
+
+impl Worker for super::plugin::Worker {
+    fn run(&mut self, call: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut()) {
+        Self::run(self, call, events, verdicts, between);
+    }
 }
 
 /// Where a port leads.
@@ -82,7 +78,7 @@ pub enum Answer {
 pub struct Run<'a> {
     /// The outputs of all events, in the events' order.
     pub ready: Vec<Ready<'a>>,
-    /// One for each event.
+    /// One for each of the first events: for all of them, unless their outputs are too much to be held at once.
     pub answers: Vec<Answer>,
 }
 
@@ -114,11 +110,22 @@ pub fn run<'a, W: Worker>(
         let first = run.ready.len();
         let answer = match assemble(stages, &views, 0, index, &mut run.ready) {
             Ok(()) => Answer::Ready(first as u32..run.ready.len() as u32),
-            Err((stage, failure)) => {
-                run.ready.truncate(first);
+            Err(Incomplete::Failed { stage, failure }) => {
                 Answer::Failed { failure: failure.clone(), stage: Some(stage) }
             }
+            Err(Incomplete::Unanswered { .. }) if index > 0 => {
+                run.ready.truncate(first);
+                break;
+            }
+            // What doesn't fit although nothing else is in hand never will.
+            Err(Incomplete::Unanswered { stage }) => {
+                let message = "the outputs of one event are more than can be held within the chain";
+                Answer::Failed { failure: Failure::new(Kind::Output, message), stage: Some(stage) }
+            }
         };
+        if matches!(answer, Answer::Failed { .. }) {
+            run.ready.truncate(first);
+        }
         run.answers.push(answer);
     }
     run
@@ -153,13 +160,12 @@ fn descend<'a, W: Worker>(
         return;
     };
     let (arena, arenas) = arenas.split_first_mut().expect("an arena for each stage");
-    arena.clear();
     workers[stage.worker].run(call, &events, arena, between);
-    assert_eq!(arena.len(), events.len(), "a worker answers every event");
+    assert!(!arena.is_empty() && arena.len() <= events.len(), "a worker answers its first events");
     let verdicts: &'a Verdicts = arena;
     let (mut children, mut handed_on) = (Vec::new(), Vec::new());
     if !rest.is_empty() {
-        for (index, event) in events.iter().enumerate() {
+        for (index, event) in events.iter().enumerate().take(verdicts.len()) {
             children.push(handed_on.len() as u32);
             if let Verdict::Outputs(outputs) = verdicts.get(index) {
                 let next = outputs.iter().filter(|output| stage.targets[usize::from(output.port)] == Target::Next);
@@ -199,6 +205,14 @@ fn headers<'a>(output: &Output, event: &Event<'a>, verdicts: &'a Verdicts) -> He
     }
 }
 
+/// Why an event has no outputs to be produced.
+enum Incomplete<'v> {
+    /// It failed, in the plugin of this stage.
+    Failed { stage: usize, failure: &'v Failure },
+    /// This stage has not come to it, or not to all that it became.
+    Unanswered { stage: usize },
+}
+
 /// Collects what one event of a stage leads to, each output followed at once to the end of the chain, so that outputs
 /// come in the order in which one plugin alone would have made them.
 fn assemble<'a, 'v>(
@@ -207,11 +221,14 @@ fn assemble<'a, 'v>(
     depth: usize,
     index: usize,
     ready: &mut Vec<Ready<'a>>,
-) -> Result<(), (usize, &'v Failure)> {
+) -> Result<(), Incomplete<'v>> {
     let view = &views[depth];
+    if index >= view.verdicts.len() {
+        return Err(Incomplete::Unanswered { stage: depth });
+    }
     let outputs = match view.verdicts.get(index) {
         Verdict::Outputs(outputs) => outputs,
-        Verdict::Failed(failure) => return Err((depth, failure)),
+        Verdict::Failed(failure) => return Err(Incomplete::Failed { stage: depth, failure }),
     };
     let event = &view.events[index];
     let mut next = view.children.get(index).copied().unwrap_or(0) as usize;
@@ -235,24 +252,18 @@ fn assemble<'a, 'v>(
     Ok(())
 }
 
-/// The failure of an event whose output no topic takes, whatever is done.
-pub fn too_large(bytes: usize, topic: &str, bytes_max: usize) -> Failure {
-    Failure::new(
-        Kind::TooLarge,
-        format!("an output of {bytes} bytes for topic `{topic}`, which takes at most {bytes_max}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A worker that splits the value at commas onto port 0, sends what begins with `!` to port 1, and fails on `?`.
-    struct Splitter;
+    /// Answers so many events at most.
+    struct Splitter(usize);
 
     impl Worker for Splitter {
         fn run(&mut self, _: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut()) {
-            for event in events {
+            verdicts.clear();
+            for event in events.iter().take(self.0) {
                 let first = verdicts.outputs_len();
                 let value = event.value.unwrap_or_default();
                 if value.contains(&b'?') {
@@ -281,6 +292,10 @@ mod tests {
     /// Runs values through `stages` splitters (port 0 handed on, the last one's to topic 0; port 1 to topic 1 + stage),
     /// and prints answers as `topic:value` joined by spaces, or `failed in STAGE`.
     fn check(stages: usize, values: &[&str], expected: &[&str]) {
+        check_bounded(stages, usize::MAX, values, expected);
+    }
+
+    fn check_bounded(stages: usize, events_max: usize, values: &[&str], expected: &[&str]) {
         let chain: Vec<_> = (0..stages)
             .map(|stage| Stage {
                 worker: 0,
@@ -304,7 +319,7 @@ mod tests {
             .collect();
         let mut arenas: Vec<_> = (0..stages).map(|_| Verdicts::default()).collect();
         let call = Call { route: "r", generation: 1, attempt: 1 };
-        let run = run(&chain, 0, &mut [Splitter], &call, &events, &mut arenas, &mut || ());
+        let run = run(&chain, 0, &mut [Splitter(events_max)], &call, &events, &mut arenas, &mut || ());
         let print = |answer: &Answer| match answer {
             Answer::Failed { stage, .. } => {
                 format!("failed in {}", stage.expect("a plugin failed"))
@@ -334,5 +349,12 @@ mod tests {
     fn a_chain_keeps_the_order_of_outputs_and_fails_whole() {
         check(2, &["a,!x,b", "!y", "", "?"], &["0:a 1:!x 0:b", "1:!y", "", "failed in 0"]);
         check(3, &["a", "b,c"], &["0:a", "0:b 0:c"]);
+    }
+
+    #[test]
+    fn events_that_were_not_answered_are_left_for_later() {
+        check_bounded(1, 2, &["a", "b", "c"], &["0:a", "0:b"]);
+        check_bounded(2, 3, &["a,b", "c,d", "e"], &["0:a 0:b"]);
+        check_bounded(2, 2, &["a,b,c", "d"], &["failed in 1"]);
     }
 }

@@ -12,10 +12,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of a kind, with its message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
+        Self { kind, message: message.into() }
     }
 }
 

@@ -8,7 +8,6 @@ use super::route::{Index, Plan};
 use crate::config::model::OutOfRange;
 
 /// A group's part of a generation.
-#[derive(Debug)]
 pub struct Program {
     /// The group's id.
     pub group: String,

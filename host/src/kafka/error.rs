@@ -30,6 +30,8 @@ impl Code {
     pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
     /// No such group.
     pub const GROUP_ID_NOT_FOUND: Self = Self(69);
+    /// The broker refuses the record itself.
+    pub const INVALID_RECORD: Self = Self(87);
     /// An open transaction stands before the committed offset.
     pub const UNSTABLE_OFFSET_COMMIT: Self = Self(88);
 

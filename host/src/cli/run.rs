@@ -1,0 +1,35 @@
+//! `midplane run`: the config, the log, the runtime, and then the host until it is told to stop.
+
+use clap::Args;
+use tracing::Level;
+
+use super::{ConfigArgs, Exit, Failure};
+use crate::control::logging::{self, Format};
+use crate::control::{run, shards};
+
+/// Runs the router until SIGTERM or Ctrl-C, which drain and commit; a second one stops at once
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// How the log on standard error is written
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    log_format: Format,
+}
+
+/// Runs the host, and says how it ended.
+pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    let config = args.config.load()?;
+    logging::start(args.log_format, Level::INFO).map_err(Failure::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
+    let outcome = runtime.block_on(run::run(config));
+    // What still runs in the background is of no use to anyone any more.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(true) => Ok(Exit::Done),
+        Ok(false) => Ok(Exit::NotClean),
+        Err(error) if error.is_refusal() => Err(Failure::refused(shards::error_chain(&error))),
+        Err(error) => Err(Failure::failed(shards::error_chain(&error))),
+    }
+}

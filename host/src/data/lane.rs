@@ -1,0 +1,132 @@
+//! The partitions that a shard has, by the number that the engine, the reports and the batches know them by. Finds a
+//! record's lane by comparing a pointer and a number; looks its topic's name up once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine::LaneId;
+use super::origin::LaneLabel;
+use crate::kafka::{Partition, Place, TopicKey};
+
+/// One assigned partition.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its topic and number.
+    pub partition: Partition,
+    /// The routes that read it, in the order of the config.
+    pub routes: Arc<[u16]>,
+    /// Its part of the origin header.
+    pub label: LaneLabel,
+}
+
+impl Lane {
+    /// Its topic's name.
+    pub fn topic(&self) -> &str {
+        &self.partition.0
+    }
+
+    /// Its number in the topic.
+    pub fn number(&self) -> i32 {
+        self.partition.1
+    }
+}
+
+/// All of a shard's lanes. A number is used again once its lane is released.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: Vec<Option<Lane>>,
+    free: Vec<u32>,
+    by_name: HashMap<Partition, LaneId>,
+    /// By what records carry: good for as long as no partition goes.
+    by_key: HashMap<(TopicKey, i32), LaneId>,
+    last: Option<(TopicKey, i32, LaneId)>,
+}
+
+impl Lanes {
+    /// Takes a partition on.
+    pub fn insert(&mut self, lane: Lane) -> LaneId {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.lanes.push(None);
+            (self.lanes.len() - 1) as u32
+        });
+        let before = self.by_name.insert(lane.partition.clone(), LaneId(number));
+        assert!(before.is_none(), "{:?} was assigned twice", lane.partition);
+        self.lanes[number as usize] = Some(lane);
+        LaneId(number)
+    }
+
+    /// Gives a partition up.
+    pub fn remove(&mut self, id: LaneId) -> Option<Lane> {
+        let lane = self.lanes.get_mut(id.0 as usize)?.take()?;
+        self.by_name.remove(&lane.partition);
+        self.by_key.clear();
+        self.last = None;
+        self.free.push(id.0);
+        Some(lane)
+    }
+
+    /// The lane of a number, unless it was given up.
+    pub fn get(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The lane of a partition, if it is assigned.
+    pub fn find(&self, partition: &Partition) -> Option<LaneId> {
+        self.by_name.get(partition).copied()
+    }
+
+    /// The lane of a record, if its partition is assigned.
+    pub fn of(&mut self, place: Place<'_>) -> Option<LaneId> {
+        let (key, number) = (place.topic_key(), place.partition());
+        match self.last {
+            Some((last_key, last_number, lane)) if last_key == key && last_number == number => return Some(lane),
+            _ => {}
+        }
+        let lane = match self.by_key.get(&(key, number)) {
+            Some(lane) => *lane,
+            None => {
+                let lane = self.find(&(Arc::from(place.topic()), number))?;
+                self.by_key.insert((key, number), lane);
+                lane
+            }
+        };
+        self.last = Some((key, number, lane));
+        Some(lane)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.lanes.iter().enumerate().filter_map(|(number, lane)| Some((LaneId(number as u32), lane.as_ref()?)))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(topic: &str, number: i32) -> Lane {
+        Lane { partition: (Arc::from(topic), number), routes: Arc::new([]), label: LaneLabel::new(topic, number) }
+    }
+
+    #[test]
+    fn numbers_are_used_again_once_free() {
+        let mut lanes = Lanes::default();
+        let (a, b) = (lanes.insert(lane("t", 0)), lanes.insert(lane("t", 1)));
+        assert_eq!((a, b, lanes.len()), (LaneId(0), LaneId(1), 2));
+        assert_eq!(lanes.find(&(Arc::from("t"), 1)), Some(b));
+        assert!(lanes.remove(a).is_some() && lanes.remove(a).is_none());
+        assert_eq!(lanes.find(&(Arc::from("t"), 0)), None);
+        assert_eq!(lanes.insert(lane("u", 0)), LaneId(0));
+        assert_eq!(lanes.iter().map(|(id, lane)| (id.0, lane.topic())).collect::<Vec<_>>(), [(0, "u"), (1, "t")]);
+    }
+}

@@ -1,0 +1,193 @@
+//! What flows around the events: the clients, the engine, and what its decisions mean for the clients. Everything of a
+//! shard but the batch in hand and the plugins that it is handed to.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
+use crate::data::engine::{Action, Engine, Input, LaneId, Now};
+use crate::data::lane::Lanes;
+use crate::data::program::Program;
+use crate::data::sink::Sink;
+use crate::kafka::{self, Consumer, Happening, Partition};
+
+/// How long the client may take to seek: it is asked in its own process.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The clients and the engine of a shard.
+pub(super) struct Flow {
+    pub(super) engine: Engine,
+    pub(super) lanes: Lanes,
+    pub(super) sink: Sink,
+    pub(super) started: Instant,
+    /// What was polled at a time when it could not be dealt with.
+    pub(super) happenings: VecDeque<Happening>,
+    /// Partitions that the group gave to this shard, and that don't know yet where to begin.
+    pub(super) coming: Vec<Partition>,
+    /// Partitions that the group takes away, and their lanes that are not released yet.
+    pub(super) going: Vec<Going>,
+    /// Partitions that are to be read on from an offset, and the client was not ready.
+    pub(super) resumes: Vec<(LaneId, i64)>,
+    /// Whether the drain has ended, and was clean.
+    pub(super) drained: Option<bool>,
+    pub(super) commit_metadata: String,
+    pub(super) commands: Receiver<Command>,
+    pub(super) health: Arc<Health>,
+    pub(super) consumer: Consumer,
+}
+
+/// One revocation on its way.
+#[derive(Debug)]
+pub(super) struct Going {
+    pub(super) partitions: Vec<Partition>,
+    pub(super) lanes: Vec<LaneId>,
+}
+
+impl Flow {
+    pub(super) fn now(&self) -> Now {
+        since(self.started)
+    }
+
+    /// Everything but events: commands, what happened to the group, what the broker acknowledged, what the time demands.
+    /// Also between the parts of a batch, so that slow plugins delay none of it.
+    pub(super) fn attend(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        self.health.turned(self.lanes.len());
+        self.take_commands()?;
+        self.take_happenings(program)?;
+        self.take_reports()?;
+        if self.engine.next_wakeup().is_some_and(|due| due <= self.now()) {
+            self.step(Input::Tick)?;
+        }
+        Ok(())
+    }
+
+    fn take_commands(&mut self) -> Result<(), kafka::Error> {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Subscribe(topics) => self.consumer.subscribe(topics.iter().map(String::as_str))?,
+                Command::Drain { timeout } => self.step(Input::Drain { deadline: self.now() + timeout })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to wait for events at most.
+    pub(super) fn wait(&self) -> Duration {
+        if !self.happenings.is_empty() || !self.resumes.is_empty() {
+            return Duration::ZERO;
+        }
+        let wait = if self.sink.in_flight() > 0 { BUSY_WAIT } else { IDLE_WAIT };
+        self.engine.next_wakeup().map_or(wait, |due| wait.min(due.saturating_sub(self.now())))
+    }
+
+    /// Tells the engine, and carries out what it says.
+    pub(super) fn step(&mut self, input: Input<'_>) -> Result<(), kafka::Error> {
+        let mut actions = Vec::new();
+        self.engine.step(input, self.now(), &mut actions);
+        self.carry(actions)
+    }
+
+    /// What the engine was told of reports, if there are any.
+    pub(super) fn take_reports(&mut self) -> Result<(), kafka::Error> {
+        self.sink.poll(Duration::ZERO)?;
+        let now = since(self.started);
+        let mut actions = Vec::new();
+        let Self { sink, engine, .. } = self;
+        sink.reports(|reports| engine.step(Input::Reports(reports), now, &mut actions));
+        self.carry(actions)?;
+        self.retry_resumes();
+        Ok(())
+    }
+
+    /// Carries out what doesn't concern a batch in hand.
+    pub(super) fn carry(&mut self, actions: Vec<Action>) -> Result<(), kafka::Error> {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, &format!("{cause:?}")),
+                Action::Resume { lane, offset } => self.resume(lane, offset),
+                Action::Halted { lane, offset, route } => self.halt(lane, offset, route),
+                Action::Commit { positions } => {
+                    if let Err(error) = self.commit(&positions) {
+                        tracing::warn!(%error, "A commit could not be asked for.");
+                        let mut more = Vec::new();
+                        self.engine.step(Input::CommitDone { accepted: &[] }, self.now(), &mut more);
+                        actions.extend(more);
+                    }
+                }
+                Action::Release { lane } => self.release(lane)?,
+                Action::Drained { clean } => self.drained = Some(clean),
+                Action::Process { .. }
+                | Action::Refused { .. }
+                | Action::Letter { .. }
+                | Action::Emit { .. }
+                | Action::Discard { .. } => {
+                    unreachable!("{action:?} answers an input about events in hand")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, id: LaneId, offset: i64, until: Now, cause: &str) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let wait_ms = until.saturating_sub(since(self.started)).as_millis() as u64;
+        tracing::debug!(topic = lane.topic(), partition = lane.number(), offset, wait_ms, cause, "A partition waits.");
+        if let Err(error) = self.consumer.pause([(lane.topic(), lane.number())].into_iter()) {
+            // Not paused, it goes on delivering; the engine discards that, and the seek makes up for it.
+            tracing::debug!(%error, "A partition could not be paused.");
+        }
+    }
+
+    fn halt(&mut self, id: LaneId, offset: i64, route: Option<u16>) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let (topic, partition) = (lane.topic(), lane.number());
+        tracing::error!(
+            topic,
+            partition,
+            offset,
+            route,
+            "A partition has halted: it is not read on before this host or its group changes."
+        );
+        if let Err(error) = self.consumer.pause([(topic, partition)].into_iter()) {
+            tracing::debug!(%error, "A partition could not be paused.");
+        }
+    }
+
+    fn resume(&mut self, id: LaneId, offset: i64) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        if let Err(error) = self.consumer.resume_at(lane.topic(), lane.number(), offset, SEEK_TIMEOUT) {
+            tracing::debug!(topic = lane.topic(), partition = lane.number(), offset, %error, "A partition could not be resumed yet.");
+            self.resumes.push((id, offset));
+        }
+    }
+
+    /// The client refuses to seek while an assignment is on its way: tried again each turn.
+    fn retry_resumes(&mut self) {
+        for (lane, offset) in std::mem::take(&mut self.resumes) {
+            self.resume(lane, offset);
+        }
+    }
+
+    fn commit(&mut self, positions: &[(LaneId, i64)]) -> Result<(), kafka::Error> {
+        let offsets: Vec<_> = positions
+            .iter()
+            .filter_map(|(id, offset)| {
+                let lane = self.lanes.get(*id)?;
+                Some((lane.topic(), lane.number(), *offset, self.commit_metadata.as_str()))
+            })
+            .collect();
+        self.consumer.commit(offsets.into_iter(), 0)
+    }
+
+    fn release(&mut self, id: LaneId) -> Result<(), kafka::Error> {
+        self.resumes.retain(|(lane, _)| *lane != id);
+        self.lanes.remove(id);
+        for going in &mut self.going {
+            going.lanes.retain(|lane| *lane != id);
+        }
+        self.finish_going()
+    }
+}

@@ -1,0 +1,151 @@
+//! A shard's place in its group: partitions that come, from where they are read, partitions that go, and leaving.
+
+use std::time::{Duration, Instant};
+
+use super::carry::{Flow, Going};
+use crate::data::engine::{Input, LaneId};
+use crate::data::lane::Lane;
+use crate::data::origin::LaneLabel;
+use crate::data::program::Program;
+use crate::kafka::{self, Code, Happening, Partition, start};
+
+/// How long a turn may wait for the group's offsets: the consumer is polled in between.
+const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long leaving the group may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Flow {
+    /// Deals with what happened to the group since the last turn.
+    pub(super) fn take_happenings(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        while let Some(happening) = self.happenings.pop_front().or_else(|| self.consumer.poll(Duration::ZERO)) {
+            self.happened(happening)?;
+        }
+        if !self.coming.is_empty() {
+            self.begin(program)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the member alive while a batch is worked on: what happens is dealt with at the next turn.
+    pub(super) fn keep_alive(&mut self) {
+        self.health.turned(self.lanes.len());
+        while let Some(happening) = self.consumer.poll(Duration::ZERO) {
+            self.happenings.push_back(happening);
+        }
+    }
+
+    fn happened(&mut self, happening: Happening) -> Result<(), kafka::Error> {
+        match happening {
+            Happening::Assign(partitions) => {
+                tracing::info!(partitions = partitions.len(), "Partitions were assigned.");
+                if partitions.is_empty() {
+                    self.consumer.assign(std::iter::empty())?;
+                    self.health.assigned();
+                }
+                self.coming.extend(partitions);
+                Ok(())
+            }
+            Happening::Revoke { partitions, lost } => self.revoke(partitions, lost),
+            // What partitions began with was committed beside what the engine decides.
+            Happening::Committed { token: start::TOKEN, .. } => Ok(()),
+            Happening::Committed { error, offsets, .. } => self.committed(error, &offsets),
+            Happening::Error { code, fatal: true, message } => Err(kafka::Error::Fatal { code, message }),
+            Happening::Error { code, message, .. } => {
+                tracing::warn!(error = %code, message, "The consumer reports an error.");
+                Ok(())
+            }
+        }
+    }
+
+    fn committed(
+        &mut self,
+        error: Option<Code>,
+        offsets: &[(Partition, i64, Option<Code>)],
+    ) -> Result<(), kafka::Error> {
+        if let Some(error) = error.or_else(|| offsets.iter().find_map(|(.., error)| *error)) {
+            tracing::warn!(%error, "A commit failed, or part of it; it is tried again.");
+        }
+        let accepted = offsets.iter().filter(|(_, _, refused)| error.is_none() && refused.is_none());
+        let accepted: Vec<_> = accepted.filter_map(|(partition, ..)| self.lanes.find(partition)).collect();
+        self.step(Input::CommitDone { accepted: &accepted })
+    }
+
+    /// Finds out where the partitions that came begin, and begins. Where the broker doesn't answer, the next turn tries
+    /// again: nothing is fetched until then.
+    fn begin(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        let metadata = &self.commit_metadata;
+        let positions = match start::positions(&mut self.consumer, &self.coming, metadata, POSITIONS_TIMEOUT) {
+            Ok(positions) => positions,
+            Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "The group's offsets could not be read; trying again.");
+                return Ok(());
+            }
+        };
+        self.coming.clear();
+        self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))?;
+        for position in positions {
+            self.take_on(program, (position.topic, position.partition), position.offset, !position.first)?;
+        }
+        self.health.assigned();
+        Ok(())
+    }
+
+    /// Makes a lane of a partition that is read from an offset on, which the group has `committed` or not.
+    pub(super) fn take_on(
+        &mut self,
+        program: &Program,
+        partition: Partition,
+        offset: i64,
+        committed: bool,
+    ) -> Result<(), kafka::Error> {
+        tracing::debug!(topic = &*partition.0, partition = partition.1, offset, "A partition begins.");
+        let routes = program.index.routes(&partition.0);
+        let lane = self.lanes.insert(Lane { routes, label: LaneLabel::new(&partition.0, partition.1), partition });
+        self.step(Input::Assigned { lane, position: offset, committed })
+    }
+
+    fn revoke(&mut self, partitions: Vec<Partition>, lost: bool) -> Result<(), kafka::Error> {
+        tracing::info!(partitions = partitions.len(), lost, "Partitions were revoked.");
+        self.coming.retain(|partition| !partitions.contains(partition));
+        let lanes: Vec<LaneId> = partitions.iter().filter_map(|partition| self.lanes.find(partition)).collect();
+        self.going.push(Going { partitions, lanes: lanes.clone() });
+        if lost {
+            self.step(Input::Lost { lanes: &lanes })?
+        } else {
+            self.step(Input::Revoked { lanes: &lanes })?
+        }
+        self.finish_going()
+    }
+
+    /// Gives back the partitions of a revocation whose lanes are all released.
+    pub(super) fn finish_going(&mut self) -> Result<(), kafka::Error> {
+        while let Some(index) = self.going.iter().position(|going| going.lanes.is_empty()) {
+            let going = self.going.remove(index);
+            let partitions: Vec<_> = going.partitions.iter().map(|(topic, number)| (&**topic, *number)).collect();
+            self.consumer.unassign(partitions.into_iter())?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group. Everything is drained by now: what is still revoked is given back at once.
+    pub(super) fn leave(&mut self) -> Result<(), kafka::Error> {
+        let deadline = Instant::now() + LEAVE_TIMEOUT;
+        for going in std::mem::take(&mut self.going) {
+            let partitions: Vec<_> = going.partitions.iter().map(|(topic, number)| (&**topic, *number)).collect();
+            self.consumer.unassign(partitions.into_iter())?;
+        }
+        self.consumer.close()?;
+        while !self.consumer.is_closed() && Instant::now() < deadline {
+            match self.consumer.poll(Duration::from_millis(10)) {
+                Some(Happening::Assign(_)) => self.consumer.assign(std::iter::empty())?,
+                Some(Happening::Revoke { partitions, .. }) => {
+                    let partitions: Vec<_> = partitions.iter().map(|(topic, number)| (&**topic, *number)).collect();
+                    self.consumer.unassign(partitions.into_iter())?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! What the control plane may see of a shard without disturbing it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Written by the shard, read by others.
+#[derive(Debug)]
+pub struct Health {
+    started: Instant,
+    turned_ms: AtomicU64,
+    assigned: AtomicBool,
+    partitions: AtomicUsize,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            turned_ms: AtomicU64::new(0),
+            assigned: AtomicBool::new(false),
+            partitions: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Health {
+    /// The shard's loop has come around, with so many partitions.
+    pub(crate) fn turned(&self, partitions: usize) {
+        self.turned_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.partitions.store(partitions, Ordering::Relaxed);
+    }
+
+    /// The group has said which partitions are this shard's, perhaps none.
+    pub(crate) fn assigned(&self) {
+        self.assigned.store(true, Ordering::Relaxed);
+    }
+
+    /// One whose loop came around so long ago.
+    #[cfg(test)]
+    pub(crate) fn turned_ago(ago: Duration) -> Self {
+        let started = Instant::now().checked_sub(ago).expect("the machine has been up for longer");
+        Self { started, ..Self::default() }
+    }
+
+    /// How long ago its loop came around last.
+    pub fn since_turn(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.turned_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Whether an assignment, perhaps empty, has arrived.
+    pub fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed)
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(&self) -> usize {
+        self.partitions.load(Ordering::Relaxed)
+    }
+}

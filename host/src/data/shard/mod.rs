@@ -1,0 +1,172 @@
+//! A shard: one thread of one group, with its own consumer, producer and plugin instances. Moves events along their path
+//! and carries out what the engine decides; decides nothing about them itself, and never waits for the control plane.
+//!
+//! One turn of its loop: commands, what happened to the group, what the broker acknowledged, what the time demands, then
+//! a batch of events. Nothing in it sleeps but the wait for events, and that ends when there is something else to do.
+
+mod carry;
+mod group;
+mod health;
+mod process;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use self::carry::Flow;
+pub use self::health::Health;
+use self::process::Calls;
+use super::engine::{Engine, Now, Settings as EngineSettings};
+use super::lane::Lanes;
+use super::program::Program;
+use super::sink::Sink;
+use crate::config::model::Backoff;
+use crate::kafka::{self, Batch, Connection, Consumer, ConsumerSettings, Producer, ProducerSettings};
+
+/// Events in one drain: more of them don't stay in the processor's caches.
+const DRAIN_EVENTS_MAX: usize = 1_024;
+/// Bytes of keys and values in one drain.
+const DRAIN_BYTES_MAX: usize = 4 << 20;
+/// How long to wait for events while messages are in flight, whose reports don't end the wait.
+const BUSY_WAIT: Duration = Duration::from_millis(2);
+/// How long to wait for events while there is nothing else: a command waits as long at most.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+
+/// What a shard is started with.
+pub struct Settings {
+    /// Where.
+    pub connection: Connection,
+    /// Names its clients to the broker; unique among all members.
+    pub client_id: String,
+    /// Bytes that its consumer prefetches.
+    pub consumer_buffer_bytes: usize,
+    /// Bytes that its producer holds.
+    pub producer_buffer_bytes: usize,
+    /// The largest record that is tried.
+    pub record_bytes_max: usize,
+    /// What it follows.
+    pub program: Arc<Program>,
+    /// The topics to begin with.
+    pub topics: Vec<String>,
+}
+
+/// What a shard is told by the control plane.
+#[derive(Debug)]
+pub enum Command {
+    /// These topics are to be read from now on: a pattern matches others than before.
+    Subscribe(Vec<String>),
+    /// Stop, settle, commit, and end, until the deadline at the latest.
+    Drain {
+        /// How long that may take.
+        timeout: Duration,
+    },
+}
+
+/// How a shard ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether everything that was produced was acknowledged, and committed.
+    pub clean: bool,
+}
+
+/// A running shard, from its own thread's view.
+pub struct Shard {
+    program: Arc<Program>,
+    batch: Batch,
+    calls: Calls,
+    flow: Flow,
+}
+
+impl Shard {
+    /// Makes the clients and joins the group. Needs no broker yet. To be called on the shard's own thread, which the
+    /// plugins' instances never leave.
+    ///
+    /// # Errors
+    /// Where a client setting is refused.
+    pub fn start(settings: Settings, commands: Receiver<Command>, health: Arc<Health>) -> Result<Self, kafka::Error> {
+        let Settings { connection, client_id, program, .. } = settings;
+        let consumer = Consumer::new(&ConsumerSettings {
+            connection: connection.clone(),
+            group: program.group.clone(),
+            client_id: client_id.clone(),
+            buffer_bytes: settings.consumer_buffer_bytes,
+        })?;
+        let buffer_bytes = settings.producer_buffer_bytes;
+        let producer = Producer::new(&ProducerSettings {
+            connection,
+            client_id,
+            buffer_bytes,
+            record_bytes_max: settings.record_bytes_max,
+        })?;
+        let sink = Sink::new(producer, &program.topics, buffer_bytes, settings.record_bytes_max)?;
+        consumer.subscribe(settings.topics.iter().map(String::as_str))?;
+        let flow = Flow {
+            engine: Engine::new(engine_settings(&program)),
+            lanes: Lanes::default(),
+            sink,
+            started: Instant::now(),
+            happenings: VecDeque::new(),
+            coming: Vec::new(),
+            going: Vec::new(),
+            resumes: Vec::new(),
+            drained: None,
+            commit_metadata: program.commit_metadata(),
+            commands,
+            health,
+            consumer,
+        };
+        Ok(Self { batch: flow.consumer.batch(), calls: Calls::new(&program), program, flow })
+    }
+
+    /// Runs until it is drained.
+    ///
+    /// # Errors
+    /// Where a client can't go on. What was not committed is read again by whoever gets the partitions.
+    pub fn run(mut self) -> Result<Ended, kafka::Error> {
+        loop {
+            self.flow.attend(&self.program)?;
+            if let Some(clean) = self.flow.drained {
+                return self.end(clean);
+            }
+            let wait = self.flow.wait();
+            self.flow.consumer.drain(&mut self.batch, DRAIN_EVENTS_MAX, DRAIN_BYTES_MAX, wait);
+            self.work_off()?;
+        }
+    }
+
+    /// Leaves the group, so that others take over at once.
+    fn end(mut self, clean: bool) -> Result<Ended, kafka::Error> {
+        self.batch.clear();
+        if !clean {
+            self.flow.sink.purge();
+        }
+        self.flow.leave()?;
+        let counts = self.flow.sink.counts();
+        tracing::info!(
+            group = self.program.group,
+            events = self.calls.events(),
+            outputs = counts.outputs,
+            letters = counts.letters,
+            clean,
+            "The shard has stopped."
+        );
+        Ok(Ended { clean })
+    }
+}
+
+fn engine_settings(program: &Program) -> EngineSettings {
+    EngineSettings {
+        commit_interval: program.commit_interval,
+        revoke_timeout: Duration::from_secs(5),
+        blocked_wait: Duration::from_millis(250),
+        failed_wait: Backoff { first: Duration::from_millis(250), max: Duration::from_secs(5), jitter: 0.2 },
+        // Different for every shard of every host, so that they don't come back all at once.
+        seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &program.group),
+    }
+}
+
+/// Time since the shard's start, as the engine counts it.
+fn since(started: Instant) -> Now {
+    started.elapsed()
+}

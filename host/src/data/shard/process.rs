@@ -1,0 +1,479 @@
+//! A batch in hand: sorted by lane, routed, handed to the plugins, answered to the engine, and produced as it says.
+
+use std::time::{Duration, Instant};
+
+use super::carry::Flow;
+use super::{Shard, since};
+use crate::config::model::OutOfRange;
+use crate::data::answers::{Answers, Product};
+use crate::data::chain;
+use crate::data::engine::{Action, Input, LaneId, Refusal, RouteFailure, Seq};
+use crate::data::event::Event;
+use crate::data::filter::Scratch;
+use crate::data::plugin::verdicts::Verdicts;
+use crate::data::plugin::{Call, Worker};
+use crate::data::program::Program;
+use crate::data::route::{self, Counts, Picked};
+use crate::data::sink::{Full, Origin, Sink};
+use crate::kafka::start::Begin;
+use crate::kafka::{self, Batch, Code, Entry};
+
+/// Events that are answered in one go: fewer calls for each, while the outputs of all of them have to be held.
+const PART_EVENTS_MAX: usize = 512;
+/// How long the broker may take to say where a partition begins or ends.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long production waits for room before the partition is parked, and others have their turn.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
+/// The plugins of a shard, and the buffers that every batch reuses.
+pub(super) struct Calls {
+    workers: Vec<Worker>,
+    arenas: Vec<Verdicts>,
+    scratch: Scratch,
+    picked: Vec<Picked>,
+    counts: Vec<Counts>,
+    messages: Vec<u32>,
+    /// What a batch holds of each lane, and which of these are in use.
+    parts: Vec<InHand>,
+    parts_used: usize,
+    events: u64,
+}
+
+/// What a batch holds of one lane.
+#[derive(Debug, Default)]
+struct InHand {
+    lane: Option<LaneId>,
+    /// Indexes into the batch.
+    records: Vec<u32>,
+    offsets: Vec<i64>,
+    /// The partition's end, if it was reached behind these records.
+    end: Option<i64>,
+    /// Whether nothing can be read behind them.
+    out_of_range: bool,
+}
+
+/// What the engine said of delivered events.
+struct Taken {
+    first: Seq,
+    refusals: Vec<(Seq, u16, Refusal)>,
+}
+
+impl Calls {
+    pub(super) fn new(program: &Program) -> Self {
+        Self {
+            workers: program.prepared.iter().map(|prepared| Worker::new(prepared.clone())).collect(),
+            arenas: Vec::new(),
+            scratch: Scratch::default(),
+            picked: Vec::new(),
+            counts: vec![Counts::default(); program.plans.len()],
+            messages: Vec::new(),
+            parts: Vec::new(),
+            parts_used: 0,
+            events: 0,
+        }
+    }
+
+    /// How many events were answered.
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Sorts a batch by lane. Records of one lane mostly come in a row: the last one is looked at first.
+    fn sort(&mut self, batch: &Batch, flow: &mut Flow) {
+        for part in &mut self.parts[..self.parts_used] {
+            *part = InHand {
+                records: std::mem::take(&mut part.records),
+                offsets: std::mem::take(&mut part.offsets),
+                ..InHand::default()
+            };
+            part.records.clear();
+            part.offsets.clear();
+        }
+        self.parts_used = 0;
+        let mut current = usize::MAX;
+        for (index, entry) in batch.iter().enumerate() {
+            let Some(lane) = flow.lanes.of(entry.place()) else { continue };
+            if self.parts.get(current).is_none_or(|part| part.lane != Some(lane)) {
+                current = self.part(lane);
+            }
+            let part = &mut self.parts[current];
+            match entry {
+                Entry::Record(record) => {
+                    part.records.push(index as u32);
+                    part.offsets.push(record.offset());
+                }
+                Entry::End(place) => part.end = Some(place.offset()),
+                Entry::Error { code: Code::AUTO_OFFSET_RESET, .. } => part.out_of_range = true,
+                Entry::Error { code, place, message } => {
+                    tracing::warn!(topic = place.topic(), partition = place.partition(), error = %code, message, "A partition can't be read for now.");
+                }
+            }
+        }
+    }
+
+    fn part(&mut self, lane: LaneId) -> usize {
+        let used = &self.parts[..self.parts_used];
+        if let Some(index) = used.iter().position(|part| part.lane == Some(lane)) {
+            return index;
+        }
+        if self.parts_used == self.parts.len() {
+            self.parts.push(InHand::default());
+        }
+        self.parts[self.parts_used].lane = Some(lane);
+        self.parts_used += 1;
+        self.parts_used - 1
+    }
+}
+
+impl Shard {
+    /// Works a drained batch off, lane by lane.
+    pub(super) fn work_off(&mut self) -> Result<(), kafka::Error> {
+        let Self { program, batch, calls, flow, .. } = self;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        calls.sort(batch, flow);
+        for index in 0..calls.parts_used {
+            let part = std::mem::take(&mut calls.parts[index]);
+            let lane = part.lane.expect("parts in use have a lane");
+            if !part.records.is_empty() {
+                deliver(program, batch, calls, flow, lane, &part)?;
+            }
+            if let Some(offset) = part.end {
+                flow.step(Input::End { lane, offset })?;
+            }
+            if part.out_of_range {
+                out_of_range(program, flow, lane)?;
+            }
+            calls.parts[index] = part;
+            flow.attend(program)?;
+        }
+        batch.clear();
+        Ok(())
+    }
+}
+
+/// Offers one lane's events to the engine, and works through them in parts, for as long as it takes them.
+fn deliver(
+    program: &Program,
+    batch: &Batch,
+    calls: &mut Calls,
+    flow: &mut Flow,
+    id: LaneId,
+    part: &InHand,
+) -> Result<(), kafka::Error> {
+    let Some(Taken { first, refusals }) = offer(flow, id, &part.offsets)? else { return Ok(()) };
+    let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
+    let topic = lane.partition.0.clone();
+    let events = part.records.iter().map(|index| match batch.get(*index as usize) {
+        Entry::Record(record) => Event {
+            topic: &topic,
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp: record.timestamp(),
+            key: record.key(),
+            value: record.value(),
+            headers: record.headers(),
+        },
+        Entry::End(_) | Entry::Error { .. } => unreachable!("only records are in hand"),
+    });
+    let events: Vec<_> = events.collect();
+    let mut start = 0;
+    while start < events.len() {
+        let seq = first + start as u64;
+        let attempt = flow.engine.attempt(id, seq);
+        // An event that is tried again goes alone: the others weren't offered as often.
+        let count = if attempt > 1 { 1 } else { PART_EVENTS_MAX.min(events.len() - start) };
+        let part = Part { id, first: seq, attempt, events: &events[start..start + count], refusals: &refusals };
+        match part.answer(program, calls, flow)? {
+            Some(answered) => start += answered,
+            None => return Ok(()),
+        }
+        flow.attend(program)?;
+    }
+    Ok(())
+}
+
+/// Tells the engine what was delivered. None where it doesn't take it.
+fn offer(flow: &mut Flow, id: LaneId, offsets: &[i64]) -> Result<Option<Taken>, kafka::Error> {
+    let mut actions = Vec::new();
+    flow.engine.step(Input::Delivered { lane: id, offsets }, flow.now(), &mut actions);
+    let (mut first, mut refusals, mut others) = (None, Vec::new(), Vec::new());
+    for action in actions {
+        match action {
+            Action::Process { first: seq, .. } => first = Some(seq),
+            Action::Discard { .. } => {}
+            Action::Refused { seq, output, reason, .. } => refusals.push((seq, output, reason)),
+            other => others.push(other),
+        }
+    }
+    flow.carry(others)?;
+    Ok(first.map(|first| Taken { first, refusals }))
+}
+
+/// Some of one lane's events, answered together.
+struct Part<'p, 'e> {
+    id: LaneId,
+    first: Seq,
+    attempt: u32,
+    events: &'e [Event<'e>],
+    refusals: &'p [(Seq, u16, Refusal)],
+}
+
+impl Part<'_, '_> {
+    /// Routes the events, calls the plugins, tells the engine, and produces what it says. Returns how many events were
+    /// answered; none where the lane takes no more of them.
+    fn answer(&self, program: &Program, calls: &mut Calls, flow: &mut Flow) -> Result<Option<usize>, kafka::Error> {
+        let Some(lane) = flow.lanes.get(self.id) else { return Ok(None) };
+        let routes = lane.routes.clone();
+        let Calls { workers, arenas, scratch, picked, counts, messages, .. } = calls;
+        route::select(&program.plans, &routes, self.events, scratch, counts, picked);
+        let chosen = choose(self.events, picked);
+        let mut answers = self.call(program, &routes, &chosen, workers, arenas, picked, flow);
+        answers.refuse_too_large(|topic| flow.sink.bound(topic));
+        for (seq, output, reason) in self.refusals {
+            if let Some(event) = seq.checked_sub(self.first).filter(|event| *event < self.events.len() as u64) {
+                answers.refuse(event as u32, *output, flow.sink.topic_name(*output), *reason);
+            }
+        }
+        let mut failures = Vec::new();
+        answers.summary(&program.plans, messages, &mut failures);
+        calls.events += answers.len() as u64;
+        let goes_on = self.tell(program, &mut answers, &calls.messages, &failures, flow)?;
+        Ok(goes_on.then_some(answers.len()))
+    }
+
+    /// Runs what each route took through its plugins.
+    #[expect(clippy::too_many_arguments, reason = "the buffers are borrowed apart, since answers borrow some of them")]
+    fn call<'a>(
+        &self,
+        program: &Program,
+        routes: &[u16],
+        chosen: &'a [Chosen<'a>],
+        workers: &mut [Worker],
+        arenas: &'a mut Vec<Verdicts>,
+        picked: &mut [Picked],
+        flow: &mut Flow,
+    ) -> Answers<'a> {
+        let stages = |route: &u16| program.plans[usize::from(*route)].stages.len();
+        let needed = routes.iter().map(stages).sum();
+        if arenas.len() < needed {
+            arenas.resize_with(needed, Verdicts::default);
+        }
+        let mut rest = arenas.as_mut_slice();
+        let mut answers = Answers::new(self.events.len());
+        for ((route, chosen), picked) in routes.iter().zip(chosen).zip(picked) {
+            let plan = &program.plans[usize::from(*route)];
+            let (arenas, behind) = rest.split_at_mut(plan.stages.len());
+            rest = behind;
+            let call = Call { route: &plan.id, generation: program.generation, attempt: self.attempt };
+            let events = chosen.events();
+            let run = if events.is_empty() {
+                chain::Run::default()
+            } else {
+                chain::run(&plan.stages, plan.direct, workers, &call, events, arenas, &mut || flow.keep_alive())
+            };
+            answers.add(*route, picked, run);
+        }
+        answers
+    }
+
+    /// Tells the engine what was answered, and carries out what it says. Whether the lane goes on.
+    fn tell(
+        &self,
+        program: &Program,
+        answers: &mut Answers<'_>,
+        messages: &[u32],
+        failures: &[RouteFailure<'_>],
+        flow: &mut Flow,
+    ) -> Result<bool, kafka::Error> {
+        let mut actions = Vec::new();
+        flow.engine.step(
+            Input::Answered { lane: self.id, first: self.first, messages, failures },
+            flow.now(),
+            &mut actions,
+        );
+        // Without an `Emit` the answers came too late: the lane was revoked, or stopped, meanwhile.
+        let (mut letters, mut others, mut goes_on, mut stops) = (Vec::new(), Vec::new(), false, false);
+        for action in actions {
+            match action {
+                Action::Letter { seq, route, attempts, .. } => letters.push((seq, route, attempts)),
+                Action::Emit { first, count, .. } => {
+                    goes_on = true;
+                    if let Some(blocked) = self.emit(program, answers, first, count, &letters, flow)? {
+                        flow.engine.step(Input::Blocked { lane: self.id, seq: blocked }, flow.now(), &mut others);
+                        stops = true;
+                    }
+                }
+                action => {
+                    stops |= matches!(action, Action::Park { .. } | Action::Halted { .. } | Action::Release { .. });
+                    others.push(action);
+                }
+            }
+        }
+        flow.carry(others)?;
+        Ok(goes_on && !stops)
+    }
+
+    /// Produces what was answered for these events. Returns the first event that there was no room for.
+    fn emit(
+        &self,
+        program: &Program,
+        answers: &mut Answers<'_>,
+        first: Seq,
+        count: u32,
+        letters: &[(Seq, u16, u32)],
+        flow: &mut Flow,
+    ) -> Result<Option<Seq>, kafka::Error> {
+        for seq in first..first + u64::from(count) {
+            let index = (seq - self.first) as u32;
+            if !flow.make_room(|sink| answers.topics(index, |topics| sink.admits(topics)))? {
+                return Ok(Some(seq));
+            }
+            let event = &self.events[index as usize];
+            let mut blocked = false;
+            let mut failed = Ok(());
+            answers.of_event(index, |route, product| {
+                if blocked || failed.is_err() {
+                    return;
+                }
+                let plan = &program.plans[usize::from(route)];
+                let attempts =
+                    letters.iter().find(|(of, by, _)| *of == seq && *by == route).map(|(.., attempts)| *attempts);
+                let result = flow.produce(self.id, seq, event, plan, &product, attempts);
+                match result {
+                    Ok(produced) => blocked = !produced,
+                    Err(error) => failed = Err(error),
+                }
+            });
+            failed?;
+            if blocked {
+                return Ok(Some(seq));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The events that one route took.
+enum Chosen<'a> {
+    All(&'a [Event<'a>]),
+    Some(Vec<Event<'a>>),
+}
+
+impl<'a> Chosen<'a> {
+    fn events(&'a self) -> &'a [Event<'a>] {
+        match self {
+            Chosen::All(events) => events,
+            Chosen::Some(events) => events,
+        }
+    }
+}
+
+fn choose<'a>(events: &'a [Event<'a>], picked: &[Picked]) -> Vec<Chosen<'a>> {
+    let choose = |picked: &Picked| match picked {
+        Picked { all: true, .. } => Chosen::All(events),
+        picked => Chosen::Some(picked.events.iter().map(|index| events[*index as usize]).collect()),
+    };
+    picked.iter().map(choose).collect()
+}
+
+impl Flow {
+    /// Waits until the next event may be produced, for a while. Reports are taken and the member is kept alive meanwhile,
+    /// so that a broker that is away costs nothing but time.
+    fn make_room(&mut self, mut admits: impl FnMut(&Sink) -> bool) -> Result<bool, kafka::Error> {
+        if self.sink.has_room() && (!self.sink.is_tight() || admits(&self.sink)) {
+            return Ok(true);
+        }
+        let deadline = Instant::now() + ROOM_WAIT;
+        while Instant::now() < deadline {
+            self.sink.poll(Duration::from_millis(5))?;
+            self.keep_alive();
+            if self.sink.has_room() && admits(&self.sink) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Produces what one route has for one event. False where there was no room for all of it.
+    fn produce(
+        &mut self,
+        id: LaneId,
+        seq: Seq,
+        event: &Event<'_>,
+        plan: &route::Plan,
+        product: &Product<'_, '_>,
+        attempts: Option<u32>,
+    ) -> Result<bool, kafka::Error> {
+        match product {
+            Product::Outputs(outputs) => {
+                for (index, ready) in outputs.iter().enumerate() {
+                    if !self.insist(id, |sink, lane| {
+                        sink.output(Origin { id, lane, seq, event }, plan, index as u32, ready)
+                    })? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Product::Failed { failure, stage } => {
+                let Some(attempts) = attempts else { return Ok(true) };
+                tracing::debug!(route = plan.id, kind = %failure.kind, message = failure.message, offset = event.offset, "An event goes to the dead letters.");
+                self.insist(id, |sink, lane| {
+                    sink.letter(Origin { id, lane, seq, event }, plan, failure, *stage, attempts)
+                })
+            }
+        }
+    }
+
+    /// Hands one message over, waiting for room if there is none: the rest of its event is in flight already.
+    fn insist(
+        &mut self,
+        id: LaneId,
+        mut produce: impl FnMut(&mut Sink, &crate::data::lane::Lane) -> Result<(), Full>,
+    ) -> Result<bool, kafka::Error> {
+        let deadline = since(self.started) + ROOM_WAIT;
+        loop {
+            let Some(lane) = self.lanes.get(id) else { return Ok(false) };
+            match produce(&mut self.sink, lane) {
+                Ok(()) => return Ok(true),
+                Err(Full) if since(self.started) >= deadline => return Ok(false),
+                Err(Full) => {
+                    self.sink.poll(Duration::from_millis(5))?;
+                    self.keep_alive();
+                }
+            }
+        }
+    }
+}
+
+/// The offset to read from isn't in the log (any more): the group's policy.
+fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
+    let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
+    let partition = lane.partition.clone();
+    let (topic, number) = (&*partition.0, partition.1);
+    let begin = match program.out_of_range {
+        OutOfRange::Earliest => Begin::Earliest,
+        OutOfRange::Latest => Begin::Latest,
+        OutOfRange::Halt => {
+            tracing::error!(
+                topic,
+                partition = number,
+                "The committed offset is not in the log any more: the partition halts (`out_of_range`)."
+            );
+            return flow.step(Input::Unreadable { lane: id });
+        }
+    };
+    let offset = flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT)?[0];
+    tracing::warn!(
+        topic,
+        partition = number,
+        offset,
+        "The committed offset is not in the log any more: the partition goes on elsewhere (`out_of_range`)."
+    );
+    // As if it were assigned anew: what was known of it is about a log that isn't there any more.
+    flow.step(Input::Lost { lanes: &[id] })?;
+    flow.consumer.restart(topic, number, offset)?;
+    flow.take_on(program, partition.clone(), offset, false)
+}

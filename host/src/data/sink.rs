@@ -1,0 +1,360 @@
+//! The end of an event's path: outputs and dead letters, into the producer. Writes what the answers hold, with the
+//! host's header in place of all `midplane-` ones; counts the bytes in flight of each output topic, so that a slow one
+//! doesn't fill the buffer that all share. Decides nothing about events.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::answers::{Bound, record_bytes};
+use super::chain::Ready;
+use super::engine::{LaneId, Outcome, Refusal, Report, Seq};
+use super::event::{Event, Headers};
+use super::failure::Failure;
+use super::lane::Lane;
+use super::letter::{self, Letter};
+use super::origin;
+use super::route::Plan;
+use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, Topic};
+
+/// Marks a message as a letter: its refusal is never an event's outcome.
+const LETTER: u64 = 1 << 63;
+/// Bits of an opaque that hold the low part of an event's number; the lane's number is above them.
+const SEQ_BITS: u32 = 40;
+const SEQ_MASK: u64 = (1 << SEQ_BITS) - 1;
+/// How much of the producer's buffer is used before nothing more is begun; the rest is for the event that was.
+const BUFFER_SHARE: usize = 2;
+/// How much of that one output topic may have.
+const TOPIC_SHARE: usize = 2;
+/// The smallest record whose refusal says what its topic takes.
+const LEARNED_BYTES_MIN: usize = 1 << 10;
+/// Records in flight before nothing more is begun.
+const RECORDS_MAX: usize = 50_000;
+
+/// One output topic.
+#[derive(Debug)]
+struct Output {
+    name: String,
+    topic: Topic,
+    bytes_in_flight: usize,
+    record_bytes_max: usize,
+}
+
+/// Which event something is produced for.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// Its lane, by number.
+    pub id: LaneId,
+    /// Its lane.
+    pub lane: &'a Lane,
+    /// Its number in the lane.
+    pub seq: Seq,
+    /// The event itself.
+    pub event: &'a Event<'a>,
+}
+
+/// What a sink has produced.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Outputs.
+    pub outputs: u64,
+    /// Dead letters.
+    pub letters: u64,
+}
+
+/// Nothing was produced, for lack of room. To be tried again, later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A shard's producer, and what is in it.
+pub struct Sink {
+    producer: Producer,
+    outputs: Vec<Output>,
+    /// By [`Topic::index`]: the number in `outputs`.
+    by_topic: Vec<u16>,
+    bytes_max: usize,
+    topic_bytes_max: usize,
+    /// Topics over their bound.
+    over: usize,
+    /// The newest event's number: completes what reports carry of theirs.
+    newest: Seq,
+    header: Vec<u8>,
+    reports: Vec<Report>,
+    counts: Counts,
+}
+
+impl Sink {
+    /// A sink for output topics, by number.
+    ///
+    /// # Errors
+    /// Where a topic can't have its name.
+    pub fn new(
+        mut producer: Producer,
+        topics: &[String],
+        buffer_bytes: usize,
+        record_bytes_max: usize,
+    ) -> Result<Self, kafka::Error> {
+        let mut outputs = Vec::with_capacity(topics.len());
+        let mut by_topic = Vec::with_capacity(topics.len());
+        for (number, name) in topics.iter().enumerate() {
+            let topic = producer.topic(name)?;
+            debug_assert_eq!(topic.index(), by_topic.len(), "topics are counted in the order of first mention");
+            by_topic.push(number as u16);
+            outputs.push(Output { name: name.clone(), topic, bytes_in_flight: 0, record_bytes_max });
+        }
+        let bytes_max = buffer_bytes / BUFFER_SHARE;
+        Ok(Self {
+            producer,
+            outputs,
+            by_topic,
+            bytes_max,
+            topic_bytes_max: bytes_max / TOPIC_SHARE,
+            over: 0,
+            newest: 0,
+            header: Vec::new(),
+            reports: Vec::new(),
+            counts: Counts::default(),
+        })
+    }
+
+    /// What an output topic takes.
+    pub fn bound(&self, number: u16) -> Bound<'_> {
+        let output = &self.outputs[usize::from(number)];
+        Bound { topic: &output.name, record_bytes_max: output.record_bytes_max }
+    }
+
+    /// An output topic's name.
+    pub fn topic_name(&self, number: u16) -> &str {
+        &self.outputs[usize::from(number)].name
+    }
+
+    /// What was produced so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many messages are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.producer.in_flight()
+    }
+
+    /// Whether the next event may be begun. One that is larger than what there is room for is begun all the same.
+    pub fn has_room(&self) -> bool {
+        self.producer.in_flight_bytes() < self.bytes_max && self.producer.in_flight() < RECORDS_MAX
+    }
+
+    /// Whether something may be begun that goes to these topics.
+    pub fn admits(&self, topics: impl Iterator<Item = u16>) -> bool {
+        self.over == 0
+            || topics.into_iter().all(|topic| self.outputs[usize::from(topic)].bytes_in_flight < self.topic_bytes_max)
+    }
+
+    /// Whether any topic is over its bound, so that [`Sink::admits`] has to be asked.
+    pub fn is_tight(&self) -> bool {
+        self.over > 0
+    }
+
+    /// Produces one output: the `index`th of its event on this route.
+    ///
+    /// # Errors
+    /// [`Full`] where there is no room at all; the caller polls, and tries again.
+    pub fn output(&mut self, origin: Origin<'_>, plan: &Plan, index: u32, ready: &Ready<'_>) -> Result<(), Full> {
+        let mut headers = self.output_headers(origin, plan, index, ready);
+        let opaque = opaque(origin.id, origin.seq, false);
+        let outgoing = Outgoing {
+            partition: ready.partition.map(|partition| i32::try_from(partition).unwrap_or(i32::MAX)),
+            key: ready.key,
+            value: ready.value,
+            timestamp: ready.timestamp,
+            opaque: opaque as usize,
+        };
+        self.counts.outputs += 1;
+        self.produce(origin, ready.topic, outgoing, &mut headers, false).inspect_err(|Full| self.counts.outputs -= 1)
+    }
+
+    fn output_headers(
+        &mut self,
+        origin: Origin<'_>,
+        plan: &Plan,
+        index: u32,
+        ready: &Ready<'_>,
+    ) -> Option<OwnedHeaders> {
+        let hops = match origin.event.headers {
+            Headers::Empty => 1,
+            headers => origin::hops(&headers) + 1,
+        };
+        let mut headers = match ready.headers {
+            Headers::Empty if plan.label.is_none() => return None,
+            Headers::Empty => OwnedHeaders::new(1),
+            own => {
+                let mut headers = OwnedHeaders::new(own.len() + 1);
+                for header in own.iter().filter(|header| !header.name.starts_with(origin::PREFIX)) {
+                    headers.add(header.name, header.value);
+                }
+                headers
+            }
+        };
+        if let Some(label) = &plan.label {
+            origin::write(&mut self.header, &origin.lane.label, origin.event.offset, index, label, hops);
+            headers.add(origin::NAME.as_bytes(), Some(&self.header));
+        }
+        Some(headers)
+    }
+
+    /// Writes a dead letter. One that its topic doesn't take goes without its value, and says so.
+    ///
+    /// # Errors
+    /// As [`Sink::output`].
+    pub fn letter(
+        &mut self,
+        origin: Origin<'_>,
+        plan: &Plan,
+        failure: &Failure,
+        stage: Option<usize>,
+        attempts: u32,
+    ) -> Result<(), Full> {
+        let event = origin.event;
+        let plugin = stage.map(|stage| &plan.plugins[stage]).map(|(name, version)| (name.as_str(), version.as_str()));
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let letter = Letter { event, route: &plan.id, plugin, failure, attempts, timestamp };
+        let mut headers = OwnedHeaders::new(event.headers.len() + 12);
+        for header in event.headers.iter() {
+            headers.add(header.name, header.value);
+        }
+        letter.headers(|name, value| headers.add(name.as_bytes(), Some(value)));
+        let topic = plan.dead_letter;
+        let whole = Ready {
+            topic,
+            key: event.key,
+            value: event.value,
+            headers: Headers::Native(headers.as_ref()),
+            timestamp: event.timestamp,
+            partition: None,
+        };
+        let truncated = record_bytes(&whole) > self.outputs[usize::from(topic)].record_bytes_max;
+        if truncated {
+            headers.add(letter::TRUNCATED.as_bytes(), Some(event.value.map_or(0, <[u8]>::len).to_string().as_bytes()));
+        }
+        let outgoing = Outgoing {
+            partition: None,
+            key: event.key,
+            value: event.value.filter(|_| !truncated),
+            timestamp: event.timestamp,
+            opaque: opaque(origin.id, origin.seq, true) as usize,
+        };
+        self.counts.letters += 1;
+        self.produce(origin, topic, outgoing, &mut Some(headers), true).inspect_err(|Full| self.counts.letters -= 1)
+    }
+
+    /// Hands a record over, or reports what is wrong with it as its broker would.
+    fn produce(
+        &mut self,
+        origin: Origin<'_>,
+        number: u16,
+        outgoing: Outgoing<'_>,
+        headers: &mut Option<OwnedHeaders>,
+        letter: bool,
+    ) -> Result<(), Full> {
+        self.newest = self.newest.max(origin.seq);
+        let output = &mut self.outputs[usize::from(number)];
+        match self.producer.produce(output.topic, outgoing, headers) {
+            Ok(()) => {
+                let before = output.bytes_in_flight;
+                output.bytes_in_flight += outgoing.bytes();
+                self.over +=
+                    usize::from(before < self.topic_bytes_max && output.bytes_in_flight >= self.topic_bytes_max);
+                Ok(())
+            }
+            Err(ProduceError::Full) => Err(Full),
+            Err(error) => {
+                let outcome = outcome(number, output, error.code(), outgoing.bytes(), letter);
+                self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome });
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what the broker has acknowledged, or refused, waiting at most this long for the first of it.
+    ///
+    /// # Errors
+    /// Where the producer can't go on.
+    pub fn poll(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
+        let Self { producer, outputs, by_topic, reports, over, newest, topic_bytes_max, .. } = self;
+        producer.poll(timeout, &mut |report| {
+            let number = by_topic[report.topic.index()];
+            let output = &mut outputs[usize::from(number)];
+            let before = output.bytes_in_flight;
+            output.bytes_in_flight -= report.bytes;
+            *over -= usize::from(before >= *topic_bytes_max && output.bytes_in_flight < *topic_bytes_max);
+            let (lane, seq, letter) = origin_of(report.opaque as u64, *newest);
+            let outcome = match report.error {
+                None => Outcome::Acked,
+                Some(code) => outcome(number, output, code, report.bytes, letter),
+            };
+            reports.push(Report { lane, seq, outcome });
+        })?;
+        Ok(())
+    }
+
+    /// What was reported since the last call, handed to `take`.
+    pub fn reports(&mut self, take: impl FnOnce(&[Report])) {
+        if !self.reports.is_empty() {
+            take(&self.reports);
+            self.reports.clear();
+        }
+    }
+
+    /// Gives up what is in flight.
+    pub fn purge(&mut self) {
+        self.producer.purge();
+    }
+}
+
+/// What an error means for the event. Of an output that can never be written, that it was refused; of everything else,
+/// and of a letter whatever it is, that it is to be tried again.
+fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, letter: bool) -> Outcome {
+    let reason = match code {
+        Code::MESSAGE_TOO_LARGE => {
+            // What the topic takes is known from here on: the next one like it isn't tried, and a letter goes without value.
+            // Of small records it is their headers that were too large, which says nothing about others.
+            if bytes >= LEARNED_BYTES_MIN {
+                output.record_bytes_max = output.record_bytes_max.min(bytes);
+            }
+            Refusal::TooLarge
+        }
+        Code::INVALID_RECORD | Code::UNKNOWN_PARTITION => Refusal::Rejected,
+        _ => {
+            tracing::warn!(topic = output.name, error = %code, letter, "A message was not written: its event runs again.");
+            return Outcome::Failed;
+        }
+    };
+    tracing::warn!(topic = output.name, error = %code, bytes, letter, "A message was refused.");
+    if letter { Outcome::Failed } else { Outcome::Refused { output: number, reason } }
+}
+
+fn opaque(lane: LaneId, seq: Seq, letter: bool) -> u64 {
+    (seq & SEQ_MASK) | (u64::from(lane.0) << SEQ_BITS) | if letter { LETTER } else { 0 }
+}
+
+/// The event of an opaque: its number is the newest one with these low bits.
+fn origin_of(opaque: u64, newest: Seq) -> (LaneId, Seq, bool) {
+    let low = opaque & SEQ_MASK;
+    let seq = (newest & !SEQ_MASK) | low;
+    let seq = if seq > newest { seq.wrapping_sub(1 << SEQ_BITS) } else { seq };
+    (LaneId(((opaque & !LETTER) >> SEQ_BITS) as u32), seq, opaque & LETTER != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opaque_leads_back_to_its_event() {
+        let check = |lane, seq, letter, newest| {
+            assert_eq!(origin_of(opaque(LaneId(lane), seq, letter), newest), (LaneId(lane), seq, letter));
+        };
+        check(0, 0, false, 0);
+        check((1 << 23) - 1, 12_345, true, 20_000);
+        check(3, (1 << 40) - 1, false, 1 << 40);
+        check(3, (7 << 40) | 5, true, (7 << 40) | 9);
+        check(3, (6 << 40) | SEQ_MASK, true, (7 << 40) | 9);
+    }
+}

@@ -126,3 +126,8 @@ pub mod __private {
     /// Natively, all that is left of [`crate::plugin!`].
     pub fn is_plugin<P: crate::Plugin>() {}
 }
+
+/// The README's plugin compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

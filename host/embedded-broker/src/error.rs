@@ -53,6 +53,9 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// The runtime went down meanwhile.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
     /// The file system refused.
     #[error("can't {action} `{}`", path.display())]
     File {

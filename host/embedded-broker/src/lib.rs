@@ -3,10 +3,14 @@
 //!
 //! See README.md of this crate for what is supported, what is not, and what "durable" means here.
 
+mod api;
 mod broker;
 mod error;
+mod groups;
 mod settings;
 mod storage;
+mod topics;
+mod wire;
 
 pub use broker::Broker;
 pub use error::Error;

@@ -5,6 +5,7 @@ mod cargo;
 mod kafka;
 mod plugins;
 mod process;
+mod quickstart;
 mod tally;
 mod verify;
 mod workspace;
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("signals can't be watched: {error}"), 1),
     };
     let done = match args.as_slice() {
+        ["quickstart"] => quickstart::run(&interrupt, false),
+        ["quickstart", "--once"] => quickstart::run(&interrupt, true),
         ["verify"] => verify::run(&interrupt, true),
         ["verify", "--without-kafka"] => verify::run(&interrupt, false),
         ["plugins"] => plugins::build(&interrupt, plugins::Which::All),

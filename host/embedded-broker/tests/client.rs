@@ -295,6 +295,35 @@ async fn committed_offsets_and_records_survive_a_restart() {
     broker.shutdown().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_requests_cost_only_their_connection() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path(), &[("t", 1)]).await;
+    let (address, servers) = (broker.address(), broker.bootstrap_servers());
+    blocking(move || {
+        let announced_too_long = [0x7f, 0xff, 0xff, 0xff].to_vec();
+        let unknown_key = [&[0, 0, 0, 8], &[0x03, 0xe7, 0, 0][..], &[0, 0, 0, 1]].concat();
+        // Metadata, version 1, a null client id, and two billion topics.
+        let countless = [&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1][..], &[0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]].concat();
+        for bytes in [announced_too_long, unknown_key, countless] {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(&bytes).unwrap();
+            let answered = stream.read(&mut [0; 16]);
+            let closed = match &answered {
+                Ok(bytes) => *bytes == 0,
+                Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+            };
+            assert!(closed, "{bytes:?} was answered: {answered:?}");
+        }
+        send(&producer(&servers, &[]), "t", ["still here".to_owned()]);
+        assert_eq!(values(&read(&reader(&servers, "t", 1), 1)), ["still here"]);
+    })
+    .await;
+    broker.shutdown().await.unwrap();
+}
+
 const CHILD_FOLDER: &str = "EMBEDDED_BROKER_TEST_FOLDER";
 const CHILD_PORT: &str = "EMBEDDED_BROKER_TEST_PORT";
 

@@ -62,30 +62,6 @@ pub const PRODUCER_BUFFER_BYTES: usize = 16 << 20;
 /// The largest record tried by default: the topic's `max.message.bytes` decides long before.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
-/// The settings that Midplane decides: an operator's are refused by name, in the config.
-pub const OWNED: &[&str] = &[
-    "acks",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "check.crcs",
-    "client.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "isolation.level",
-    "log.queue",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-    "request.required.acks",
-    "delivery.timeout.ms",
-    "transactional.id",
-];
-
 type Pairs = BTreeMap<String, String>;
 
 fn with(connection: &Connection, client_id: &str, defaults: &[(&str, String)], owned: &[(&str, &str)]) -> Pairs {
@@ -156,14 +132,14 @@ impl ProducerSettings {
             ),
             ("queue.buffering.max.messages", "100000".to_owned()),
             ("message.max.bytes", self.record_bytes_max.clamp(1_000_000, 1_000_000_000).to_string()),
-            // Java's: the same key meets its partition, whoever wrote it.
-            ("partitioner", "murmur2_random".to_owned()),
         ]);
         let owned = [
             ("enable.idempotence", "true"),
             ("acks", "all"),
             // Never: a record that times out leaves a gap, and sent again it comes too late.
             ("message.timeout.ms", "0"),
+            // Java's: the same key meets its partition, whoever wrote it.
+            ("partitioner", "murmur2_random"),
         ];
         with(&self.connection, &self.client_id, &defaults, &owned)
     }

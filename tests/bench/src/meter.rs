@@ -1,0 +1,113 @@
+//! What a program that copies costs, seen from outside: the output's end offsets and the process's CPU time, between the
+//! first output and the last, so that starting is left out.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use midplane::kafka::start::Begin;
+use midplane::kafka::{Connection, Consumer, ConsumerSettings};
+
+use crate::Failure;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without any progress for so long, a run has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one run cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// Thousands of events a second.
+    pub(crate) rate: f64,
+    /// CPU seconds for a million events.
+    pub(crate) cpu: f64,
+}
+
+/// Looks at ends of partitions.
+pub(crate) struct Meter {
+    client: Consumer,
+}
+
+impl Meter {
+    pub(crate) fn new(servers: &str) -> Result<Self, Failure> {
+        let connection = Connection { bootstrap: servers.to_owned(), client: Default::default() };
+        let settings = ConsumerSettings {
+            connection,
+            group: "meter".to_owned(),
+            client_id: "meter".to_owned(),
+            buffer_bytes: 1 << 20,
+        };
+        Ok(Self { client: Consumer::new(&settings)? })
+    }
+
+    fn events(&self, topic: &str, partitions: i32) -> Result<i64, Failure> {
+        let places = (0..partitions).map(|partition| (topic, partition, Begin::Latest)).collect::<Vec<_>>();
+        Ok(self.client.offsets_at(places.into_iter(), ANSWER_TIMEOUT)?.iter().sum())
+    }
+
+    /// Runs a program until the topic has so many events.
+    pub(crate) fn run(
+        &self,
+        command: &mut Command,
+        topic: &str,
+        partitions: i32,
+        events: usize,
+    ) -> Result<Cost, Failure> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let cost = self.watch(&mut child, topic, partitions, i64::try_from(events)?);
+        stop(&mut child)?;
+        cost
+    }
+
+    fn watch(&self, child: &mut Child, topic: &str, partitions: i32, goal: i64) -> Result<Cost, Failure> {
+        let mut first = None;
+        let (mut seen, mut progress) = (0, Instant::now());
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Err(format!("the program ended after {seen} of {goal} events: {status}").into());
+            }
+            let events = self.events(topic, partitions)?;
+            let now = Instant::now();
+            if events > seen {
+                (seen, progress) = (events, now);
+            } else if progress.elapsed() > PATIENCE {
+                return Err(format!("no progress after {seen} of {goal} events").into());
+            }
+            if events > 0 {
+                let cpu = cpu_seconds(child.id())?;
+                let (begun, events_then, cpu_then) = *first.get_or_insert((now, events, cpu));
+                if events >= goal {
+                    let copied = (events - events_then) as f64;
+                    let seconds = now.duration_since(begun).as_secs_f64();
+                    return Ok(Cost { rate: copied / seconds / 1e3, cpu: (cpu - cpu_then) / copied * 1e6 });
+                }
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+}
+
+fn stop(child: &mut Child) -> Result<(), Failure> {
+    let id = child.id().to_string();
+    Command::new("kill").args(["-TERM", &id]).stderr(Stdio::null()).status()?;
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(())
+}
+
+/// Of all threads, user and system.
+fn cpu_seconds(process: u32) -> Result<f64, Failure> {
+    /// Linux says it in hundredths of a second, whatever the kernel's own clock.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name may hold anything, but ends at the last parenthesis; the times are fields 14 and 15.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>()).unwrap_or_default();
+    let field = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
+    let ticks = field(11).zip(field(12)).map(|(user, system)| user + system);
+    Ok(ticks.ok_or("the process's CPU time can't be read")? / TICKS_PER_SECOND)
+}

@@ -23,8 +23,18 @@ struct Open {
 }
 
 impl Handles {
-    /// The file at a path, open for reading anywhere and writing at its end, made if it is missing.
+    /// The file at a path, open for reading anywhere and writing at its end. A missing one is not made: a reader that
+    /// comes late must not bring a deleted file back.
     pub(crate) fn get(&self, path: &Path) -> io::Result<Arc<File>> {
+        self.open(path, false)
+    }
+
+    /// The same, made if it is missing.
+    pub(crate) fn make(&self, path: &Path) -> io::Result<Arc<File>> {
+        self.open(path, true)
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clock += 1;
         let now = open.clock;
@@ -32,7 +42,7 @@ impl Handles {
             *used = now;
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::options().create(true).append(true).read(true).open(path)?);
+        let file = Arc::new(File::options().create(create).append(true).read(true).open(path)?);
         if open.files.len() >= OPEN_MAX {
             let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
             if let Some(oldest) = oldest {
@@ -58,13 +68,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let handles = Handles::default();
         let hot = folder.path().join("hot");
-        let first = handles.get(&hot).unwrap();
+        let first = handles.make(&hot).unwrap();
         for n in 0..2 * OPEN_MAX {
-            handles.get(&folder.path().join(n.to_string())).unwrap();
-            assert!(Arc::ptr_eq(&first, &handles.get(&hot).unwrap()));
+            handles.make(&folder.path().join(n.to_string())).unwrap();
+            assert!(Arc::ptr_eq(&first, &handles.make(&hot).unwrap()));
         }
         assert_eq!(handles.open.lock().unwrap().files.len(), OPEN_MAX);
         handles.forget(&hot);
-        assert!(!Arc::ptr_eq(&first, &handles.get(&hot).unwrap()));
+        assert!(handles.get(&folder.path().join("never made")).is_err());
+        assert!(!Arc::ptr_eq(&first, &handles.make(&hot).unwrap()));
     }
 }

@@ -158,7 +158,7 @@ impl Log {
         let segment = inner.segments.back_mut().ok_or(AppendError::Deleted)?;
         let base_offset = segment.next_offset;
         let stored = Header { base_offset, ..*header };
-        let file = self.handles.get(&segment.path)?;
+        let file = self.handles.make(&segment.path)?;
         let prefix = batch::stored_prefix(base_offset, bytes);
         if let Err(error) = write_both(&file, &prefix, &bytes[prefix.len()..]) {
             // What was half written must not stand before what comes next.
@@ -207,7 +207,7 @@ impl Log {
             let Some(segment) = inner.segments.get(index) else { return Ok(Bytes::new()) };
             (segment.path.clone(), segment.position_of(offset), segment.size)
         };
-        let file = self.handles.get(&path)?;
+        let file = self.handles.get(&path).map_err(gone)?;
         let slack = BLOCK as usize + batch::HEADER;
         let available = usize::try_from(size - position).unwrap_or(usize::MAX);
         let mut buffer = vec![0; available.min(slack.saturating_add(max_bytes))];
@@ -237,7 +237,7 @@ impl Log {
         };
         let Some((path, (position, end))) = found else { return Ok(None) };
         let mut block = vec![0; usize::try_from(end - position).unwrap_or(usize::MAX)];
-        self.handles.get(&path)?.read_exact_at(&mut block, position)?;
+        self.handles.get(&path).map_err(gone)?.read_exact_at(&mut block, position)?;
         Ok(batch::headers(&block).find_map(|(at, _)| batch::find_timestamp(&block[at..], timestamp)))
     }
 
@@ -258,7 +258,7 @@ impl Log {
                 newest.checkpoint(producers)?;
                 let next = Segment::new(&self.folder, newest.next_offset, now);
                 // The empty file keeps the end of the log when all before it is gone.
-                self.handles.get(&next.path).map_err(Error::file("create", &next.path))?;
+                self.handles.make(&next.path).map_err(Error::file("create", &next.path))?;
                 segments.push_back(next);
             }
         }
@@ -343,6 +343,14 @@ fn segments_of(folder: &Path) -> Result<Vec<(i64, PathBuf)>, Error> {
     }
     found.sort();
     Ok(found)
+}
+
+/// A file that was there a moment ago was deleted: by its age, or with its topic.
+fn gone(error: io::Error) -> ReadError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ReadError::OutOfRange,
+        _ => ReadError::File(error),
+    }
 }
 
 fn read_one(file: &fs::File, position: u64, size: usize) -> io::Result<Bytes> {

@@ -1,5 +1,6 @@
 //! The command line: arguments, commands, exit codes. Never decides anything about events.
 
+pub mod check;
 mod completions;
 mod connect;
 mod exit;
@@ -46,6 +47,8 @@ can talk to.";
 enum Command {
     /// Run the router until SIGTERM or Ctrl-C
     Run(run::RunArgs),
+    /// Say what would run with a config, or all that is wrong with it
+    Check(check::CheckArgs),
     /// List, create and delete topics; write and read their events
     Topic(topic::TopicArgs),
     /// Print a shell's completion script
@@ -100,6 +103,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Topic(args) => quiet(|| topic::run(&args)),
         Command::Completions(args) => completions::run(&args),
     }

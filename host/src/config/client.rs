@@ -44,7 +44,7 @@ const OWNED: &[(&[&str], &str)] = &[
         "use `commit_interval` of the group: only what is settled is committed",
     ),
     (&["auto.offset.reset"], "use `start` and `out_of_range` of the group"),
-    (&["isolation.level", "enable.partition.eof"], "what an event is must not differ between hosts"),
+    (&["check.crcs", "enable.partition.eof", "isolation.level"], "what an event is must not differ between hosts"),
     (
         &[
             "acks",
@@ -143,7 +143,6 @@ const COMMON: &[&str] = &[
     "batch.size",
     "broker.address.family",
     "broker.address.ttl",
-    "check.crcs",
     "client.dns.lookup",
     "client.rack",
     "compression.codec",
@@ -349,6 +348,13 @@ mod tests {
             let is_unknown =
                 matches!(refusal, Some(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)));
             assert!(!is_unknown, "`{name}`");
+        }
+    }
+
+    #[test]
+    fn what_the_clients_decide_is_refused_here() {
+        for name in crate::kafka::settings::OWNED {
+            assert!(OWNED.iter().any(|(names, _)| names.contains(name)), "`{name}`");
         }
     }
 

@@ -29,7 +29,6 @@ pub(super) struct Document {
     pub(super) admin: AdminTable,
     pub(super) plugins: Plugins,
     /// Where the directory of plugins is named, if it is.
-    #[expect(dead_code, reason = "for the checks against plugins")]
     pub(super) plugins_at: Option<Located<PathBuf>>,
     pub(super) plugin: Vec<PluginTable>,
     pub(super) groups: Vec<GroupTable>,
@@ -41,6 +40,8 @@ pub(super) struct Document {
 pub(super) struct BrokerTable {
     pub(super) at: Place,
     pub(super) bootstrap_servers: Option<String>,
+    /// Without what came from outside.
+    pub(super) written_servers: String,
     pub(super) client: BTreeMap<String, String>,
     pub(super) create_topics: bool,
 }
@@ -88,6 +89,8 @@ pub(super) struct RouteTable {
     pub(super) name: Name,
     pub(super) from: Vec<Located<Selector>>,
     pub(super) filter: Option<Arc<Filter>>,
+    /// Without what came from outside.
+    pub(super) filter_written: Option<String>,
     pub(super) on_filter_error: OnFilterError,
     pub(super) through: Vec<StageTable>,
     /// Whether `through` names anything, right or wrong.

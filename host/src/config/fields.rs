@@ -31,12 +31,6 @@ pub(super) struct Located<T> {
     pub(super) written: String,
 }
 
-impl<T> Located<T> {
-    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Located<U> {
-        Located { value: f(self.value), at: self.at, written: self.written }
-    }
-}
-
 /// Why a value is refused.
 pub(super) struct Mismatch {
     /// What it isn't, with an article.

@@ -27,7 +27,6 @@ pub(super) struct Key {
     /// What holds where it isn't written, as TOML would have it but for the quotes.
     pub(super) default: Option<&'static str>,
     /// What it is for, for editors.
-    #[expect(dead_code, reason = "for the schema")]
     pub(super) doc: &'static str,
 }
 

@@ -51,14 +51,7 @@ fn edges(routes: &[RouteTable]) -> Vec<Vec<Edge>> {
             let mut edges = Vec::new();
             for (topic, is_dead_letter) in outputs.chain(letters).filter(|_| !route.allow_loop) {
                 let readers = cache.entry(topic.value.as_str()).or_insert_with(|| readers.of(&topic.value));
-                let written = if is_dead_letter
-                    && topic.value.ends_with(".dead-letters")
-                    && !topic.written.ends_with(".dead-letters")
-                {
-                    format!("{}.dead-letters", topic.written)
-                } else {
-                    topic.written.clone()
-                };
+                let written = &topic.written;
                 edges.extend(readers.iter().map(|to| Edge {
                     to: *to,
                     topic: written.clone(),

@@ -9,12 +9,16 @@ mod client;
 mod document;
 mod fields;
 mod files;
+mod json_schema;
 mod keys;
 mod loops;
 pub mod model;
 mod names;
+pub mod plugins;
 mod problem;
 mod render;
+mod schema;
+mod summary;
 mod text;
 mod tree;
 mod units;
@@ -25,6 +29,8 @@ use std::sync::Arc;
 
 pub use self::problem::{Place, Problem, Problems, Severity, Source};
 pub use self::render::Style;
+pub use self::schema::schema;
+pub use self::summary::{GroupSummary, PluginSummary, Resources, RouteSummary, Summary};
 pub use self::units::{print_duration, print_size};
 
 use self::build::Defaults;
@@ -39,7 +45,6 @@ pub struct Loaded {
     /// Warnings only; their sources are all files that were read.
     pub warnings: Problems,
     /// The same values with their places, for problems that only plugins bring to light.
-    #[expect(dead_code, reason = "read by the checks against plugins")]
     document: Document,
 }
 

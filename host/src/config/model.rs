@@ -33,6 +33,14 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
 }
 
+impl Config {
+    /// The shards of one of its groups on a machine of so many cores, before anybody knows how many partitions there are:
+    /// the cores are divided among the groups.
+    pub fn shards(&self, group: &Group, cores: usize) -> usize {
+        group.shards.map_or_else(|| (cores / self.groups.len().max(1)).max(1), NonZeroUsize::get)
+    }
+}
+
 /// `[host]`
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -44,6 +52,13 @@ pub struct Host {
     pub drain_timeout: Duration,
     /// How many generations are kept for rollback.
     pub generations: usize,
+}
+
+impl Host {
+    /// Where compiled plugins are kept.
+    pub fn compile_cache(&self) -> PathBuf {
+        self.data_directory.join("compiled")
+    }
 }
 
 /// Where the events live.

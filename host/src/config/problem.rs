@@ -121,6 +121,12 @@ impl Problems {
         Self { sources, list }
     }
 
+    /// Adds what was found elsewhere in the same files.
+    pub fn add(&mut self, others: &Self) {
+        self.list.extend(others.list.iter().cloned());
+        self.list.sort_by_key(|problem| problem.at);
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

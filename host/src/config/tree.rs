@@ -76,6 +76,23 @@ impl Node {
             Value::Table(table) => table.entries.iter().map(|(key, node)| (key.text.clone(), node.to_json())).collect(),
         }
     }
+
+    /// The value that the steps lead to, or the last one on their way, and whether they were all taken.
+    pub(super) fn follow<'s>(&self, steps: impl IntoIterator<Item = &'s str>) -> (&Node, bool) {
+        let mut node = self;
+        for step in steps {
+            let next = match &node.value {
+                Value::Table(table) => table.entry(step).map(|(_, node)| node),
+                Value::List(nodes) => step.parse::<usize>().ok().and_then(|index| nodes.get(index)),
+                _ => None,
+            };
+            match next {
+                Some(next) => node = next,
+                None => return (node, false),
+            }
+        }
+        (node, true)
+    }
 }
 
 /// Parses one file. What of it can be read is returned in spite of errors, so that the rest is looked at as well.
@@ -134,6 +151,10 @@ impl Parser<'_> {
     fn node(&mut self, value: &DeValue<'_>, span: std::ops::Range<usize>) -> Node {
         let at = self.place(span.clone());
         let literal = self.source.get(span).unwrap_or_default().to_owned();
+        if literal.is_empty() && !matches!(value, DeValue::Table(_) | DeValue::Array(_)) {
+            // Where the parser made up what was missing, and said so.
+            return Node { at, written: literal, value: Value::Broken };
+        }
         let (written, value) = match value {
             DeValue::String(string) => (string.to_string(), self.text(string, at)),
             DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
@@ -218,5 +239,19 @@ mod tests {
         let offending: Vec<_> = problems.iter().map(|problem| problem.offending.as_str()).collect();
         assert_eq!(offending, ["end of line", "tru"]);
         assert!(matches!(table.entry("c").expect("there").1.value, Value::Integer(3)));
+    }
+
+    #[test]
+    fn a_pointer_is_followed_as_far_as_it_leads() {
+        let (table, _) = read("x = { list = [1, { deep = 'here' }] }");
+        let node = &table.entry("x").expect("there").1;
+        let check = |steps: &[&str], expected: (&str, bool)| {
+            let (found, whole) = node.follow(steps.iter().copied());
+            assert_eq!((found.written.as_str(), whole), expected, "{steps:?}");
+        };
+        check(&["list", "1", "deep"], ("here", true));
+        check(&["list", "0", "deep"], ("1", false));
+        check(&["list", "9"], ("[1, { deep = 'here' }]", false));
+        check(&["nowhere"], ("{ list = [1, { deep = 'here' }] }", false));
     }
 }

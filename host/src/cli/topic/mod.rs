@@ -42,7 +42,7 @@ enum TopicCommand {
 
 /// How a listing is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For people
     #[default]
     Text,

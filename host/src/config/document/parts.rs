@@ -37,9 +37,11 @@ pub(super) fn broker(root: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Broke
                 .hint("add `bootstrap_servers = \"HOST:PORT\"`, or leave the table out for an embedded broker"),
         );
     }
+    let servers = fields.parsed("bootstrap_servers", reader, servers);
     Some(BrokerTable {
         at: fields.at,
-        bootstrap_servers: fields.parsed("bootstrap_servers", reader, servers).map(|servers| servers.value),
+        written_servers: servers.as_ref().map(|servers| servers.written.clone()).unwrap_or_default(),
+        bootstrap_servers: servers.map(|servers| servers.value),
         client: client::read(&fields, reader),
         create_topics: fields.flag("create_topics", reader),
     })

@@ -32,6 +32,7 @@ fn route(name: Name, fields: &Fields<'_>, reader: &mut Reader<'_>) -> RouteTable
     RouteTable {
         from: from(fields, reader),
         filter: filter(fields, reader),
+        filter_written: fields.node("where").map(|node| node.written.clone()),
         on_filter_error: fields.choice("on_filter_error", on_filter_error, reader).value,
         through: through(fields, reader),
         through_named: fields.node("through").is_some_and(|node| !one_or_many(node).is_empty()),
@@ -211,7 +212,11 @@ fn failure(route: &Fields<'_>, id: &Located<String>, reader: &mut Reader<'_>) ->
             attempts: fields.integer("attempts", reader).unwrap_or(1),
             backoff: backoff(fields, reader),
             on_permanent: fields.choice("on_permanent", on_permanent, reader),
-            dead_letter: dead_letter.unwrap_or_else(|| id.clone().map(|id| format!("{id}.dead-letters"))),
+            dead_letter: dead_letter.unwrap_or_else(|| Located {
+                value: format!("{}.dead-letters", id.value),
+                at: id.at,
+                written: format!("{}.dead-letters", id.written),
+            }),
         }
     })
 }

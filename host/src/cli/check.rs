@@ -1,0 +1,140 @@
+//! `midplane check`: what would run with a config, or all that is wrong with it. Loads the plugins, asks no broker, changes
+//! nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::topic::Output;
+use super::{ConfigArgs, Exit, Failure};
+use crate::config::model::Config;
+use crate::config::plugins::{self, Available, Found};
+use crate::config::{self, Loaded, Problems, Severity, Style};
+use crate::data::plugin::{Runtime, RuntimeOptions};
+
+/// `midplane check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  midplane check
+  midplane check --config production.toml --output json
+  midplane check --schema >midplane.schema.json       a JSON Schema of the file, for completion in editors
+
+Exit code 3 says that the config, or a plugin that it names, is refused.")]
+pub struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    /// Print a JSON Schema of the file instead
+    #[arg(long)]
+    schema: bool,
+}
+
+/// Prints what would run, or what is wrong.
+///
+/// # Errors
+///
+/// When nothing can be written, or when no plugin could be run on this machine.
+pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    if args.schema {
+        writeln!(std::io::stdout(), "{:#}", config::schema())?;
+        return Ok(Exit::Done);
+    }
+    match config::load(&args.config.config) {
+        Err(problems) => {
+            show(&problems, args.output, None)?;
+            Ok(Exit::Refused)
+        }
+        Ok(loaded) => check(&loaded, args.output),
+    }
+}
+
+fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
+    let available = available(&loaded.config)?;
+    let mut problems = loaded.against_plugins(&available);
+    problems.add(&loaded.warnings);
+    if problems.count(Severity::Error) > 0 {
+        show(&problems, output, None)?;
+        return Ok(Exit::Refused);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let summary = loaded.summary(&available, cores);
+    show(&problems, output, Some(&summary))?;
+    Ok(Exit::Done)
+}
+
+/// Loads the plugins that routes name, and lists the others.
+fn available(config: &Config) -> Result<Available, Failure> {
+    let used: BTreeSet<&str> =
+        config.routes.iter().flat_map(|route| &route.through).map(|stage| stage.plugin.as_str()).collect();
+    let directory = &config.plugins.directory;
+    let names = match plugins::list(directory) {
+        Ok(names) => names,
+        Err(reason) => return Ok(Available { plugins: BTreeMap::new(), unreadable: Some(reason) }),
+    };
+    let runtime = if names.iter().any(|name| used.contains(name.as_str())) { Some(runtime(config)?) } else { None };
+    let plugins = names.into_iter().map(|name| {
+        let found = match &runtime {
+            Some(runtime) if used.contains(name.as_str()) => load(runtime, config, directory, &name),
+            _ => Found::Unused,
+        };
+        (name, found)
+    });
+    Ok(Available { plugins: plugins.collect(), unreadable: None })
+}
+
+/// With the compile cache of the host where there is one: a check makes no folders.
+fn runtime(config: &Config) -> Result<Runtime, Failure> {
+    let cache_directory = config.host.data_directory.is_dir().then(|| config.host.compile_cache());
+    let cached = Runtime::new(RuntimeOptions { cache_directory });
+    cached.or_else(|_| Runtime::new(RuntimeOptions::default())).map_err(Failure::failed)
+}
+
+fn load(runtime: &Runtime, config: &Config, directory: &Path, name: &str) -> Found {
+    let Some(settings) = config.plugin.get(name) else { return Found::Unused };
+    let bytes = match std::fs::read(directory.join(format!("{name}.wasm"))) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let message = format!("`{name}` can't be read: {}", error.kind());
+            return Found::Refused { message, hint: None };
+        }
+    };
+    match runtime.load(name, &bytes, settings.limits) {
+        Ok(plugin) => Found::from(&*plugin),
+        Err(error) => Found::from(&error),
+    }
+}
+
+/// Problems go to standard error, what would run to standard output; as JSON all goes there, as one value.
+fn show(problems: &Problems, output: Output, summary: Option<&config::Summary>) -> Result<(), Failure> {
+    match output {
+        Output::Json => {
+            let mut value = problems.to_json();
+            value["summary"] = summary.map_or(Ok(json!(null)), serde_json::to_value).map_err(Failure::failed)?;
+            writeln!(std::io::stdout(), "{value:#}")?;
+        }
+        Output::Text => {
+            if !problems.is_empty() {
+                write!(std::io::stderr(), "{}", problems.render(style(&std::io::stderr())))?;
+            }
+            if let Some(summary) = summary {
+                write!(std::io::stdout(), "{}", summary.to_text())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Drawn on a terminal, plain elsewhere.
+pub(super) fn style(stream: &impl IsTerminal) -> Style {
+    if stream.is_terminal() {
+        Style::Drawn { color: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+    } else {
+        Style::Plain
+    }
+}

@@ -17,6 +17,7 @@ pub mod binary;
 pub mod broker;
 pub mod host;
 pub mod http;
+pub mod plugins;
 pub mod records;
 pub mod simulation;
 pub mod wait;

@@ -203,3 +203,129 @@ fn invalid(message: impl Into<String>) -> io::Error {
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::tests::component;
+    use super::*;
+
+    /// A cache with one entry, what it is of, and where it is.
+    struct Fixture {
+        folder: tempfile::TempDir,
+        engine: Engine,
+        cache: Cache,
+        bytes: Vec<u8>,
+        entry: PathBuf,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (folder, engine) = (tempfile::tempdir().unwrap(), Engine::default());
+            let cache = Cache::open(folder.path().join("a/b"), &engine).unwrap();
+            let bytes = component("batch-plugin");
+            cache.component(&engine, &bytes).unwrap();
+            let entry = cache.folder.join(format!("{}.cwasm", hex(&cache.key(&bytes))));
+            Self { folder, engine, cache, bytes, entry }
+        }
+
+        fn read(&self) -> io::Result<Option<Vec<u8>>> {
+            read_entry(&self.entry, &self.cache.key(&self.bytes), self.cache.user)
+        }
+
+        /// An entry that was tampered with is refused for this reason, and replaced when it is needed.
+        fn check_replaced(&self, reason: &str) {
+            let good = self.bytes.clone();
+            assert_eq!(self.read().unwrap_err().to_string(), reason);
+            self.cache.component(&self.engine, &good).unwrap();
+            assert!(self.read().unwrap().is_some(), "the entry was replaced");
+            assert_eq!(fs::symlink_metadata(&self.entry).unwrap().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn an_entry_is_found_again() {
+        let fixture = Fixture::new();
+        assert!(fixture.read().unwrap().is_some());
+        assert_eq!(fs::metadata(&fixture.cache.folder).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&fixture.entry).unwrap().mode() & 0o777, 0o600);
+        let written = fs::metadata(&fixture.entry).unwrap().ino();
+        fixture.cache.component(&fixture.engine, &fixture.bytes).unwrap();
+        assert_eq!(fs::metadata(&fixture.entry).unwrap().ino(), written, "it was read, not written again");
+        assert_eq!(fs::read_dir(&fixture.cache.folder).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn damage_anywhere_is_noticed() {
+        let fixture = Fixture::new();
+        let good = fs::read(&fixture.entry).unwrap();
+        for (at, reason) in [
+            (0, "it is of another plugin, engine or format"),
+            (20, "it is of another plugin, engine or format"),
+            (50, "its digest isn't that of its content"),
+            (HEADER_BYTES + 100, "its digest isn't that of its content"),
+            (good.len() - 1, "its digest isn't that of its content"),
+        ] {
+            let mut damaged = good.clone();
+            damaged[at] ^= 1;
+            fs::write(&fixture.entry, &damaged).unwrap();
+            fixture.check_replaced(reason);
+        }
+    }
+
+    #[test]
+    fn a_truncated_entry_is_noticed() {
+        let fixture = Fixture::new();
+        let good = fs::read(&fixture.entry).unwrap();
+        for (length, reason) in [
+            (0, "it is cut short"),
+            (HEADER_BYTES - 1, "it is cut short"),
+            (HEADER_BYTES, "its digest isn't that of its content"),
+            (good.len() - 1, "its digest isn't that of its content"),
+        ] {
+            fs::write(&fixture.entry, &good[..length]).unwrap();
+            fixture.check_replaced(reason);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_another_plugin_is_foreign() {
+        let fixture = Fixture::new();
+        let other = component("plugin");
+        fixture.cache.component(&fixture.engine, &other).unwrap();
+        let path = fixture.cache.folder.join(format!("{}.cwasm", hex(&fixture.cache.key(&other))));
+        fs::copy(path, &fixture.entry).unwrap();
+        fixture.check_replaced("it is of another plugin, engine or format");
+    }
+
+    #[test]
+    fn an_engine_with_other_settings_does_not_share_entries() {
+        let fixture = Fixture::new();
+        let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
+        let other = Cache::open(fixture.cache.folder.clone(), &engine).unwrap();
+        assert_ne!(other.key(&fixture.bytes), fixture.cache.key(&fixture.bytes));
+    }
+
+    #[test]
+    fn what_others_can_write_is_not_read() {
+        let fixture = Fixture::new();
+        fs::set_permissions(&fixture.entry, fs::Permissions::from_mode(0o622)).unwrap();
+        fixture.check_replaced("it isn't a plain file that only its owner can write");
+        assert!(own(&fs::metadata(&fixture.entry).unwrap(), fixture.cache.user + 1).is_err());
+
+        // The content would do, but a link may come to lead elsewhere.
+        let elsewhere = fixture.folder.path().join("elsewhere");
+        fs::rename(&fixture.entry, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &fixture.entry).unwrap();
+        assert!(fixture.read().is_err());
+        fixture.cache.component(&fixture.engine, &fixture.bytes).unwrap();
+        assert!(fs::symlink_metadata(&fixture.entry).unwrap().is_file(), "the link was replaced");
+    }
+
+    #[test]
+    fn a_folder_that_is_open_to_others_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        Cache::open(folder.path().to_owned(), &Engine::default()).unwrap();
+        assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+    }
+}

@@ -276,7 +276,7 @@ impl Instance {
         state.random.begin(call.route, first.topic, first.partition, first.offset);
 
         let _running = self.ticker.run();
-        let ticks = self.store.data_mut().budget.next_look().unwrap_or(1);
+        let ticks = self.store.data_mut().budget.first_look();
         self.store.set_epoch_deadline(ticks);
         let context = Context { route: call.route, generation: call.generation, attempt: call.attempt };
         let outcome = match &self.exports {

@@ -93,15 +93,24 @@ pub(super) struct Journal {
     route: String,
     last_words: String,
     line: String,
+    /// What stdout and stderr hold beyond their last whole line.
+    rests: [Vec<u8>; 2],
 }
 
 impl Journal {
     pub(super) fn new(rate: Arc<Rate>, route: &str) -> Self {
-        Self { rate, route: route.to_owned(), last_words: String::new(), line: String::new() }
+        Self {
+            rate,
+            route: route.to_owned(),
+            last_words: String::new(),
+            line: String::new(),
+            rests: Default::default(),
+        }
     }
 
     /// A call begins: what was said before explains nothing that follows.
     pub(super) fn begin(&mut self, route: &str) {
+        self.flush();
         if self.route != route {
             self.route.clear();
             self.route.push_str(route);
@@ -114,20 +123,20 @@ impl Journal {
         self.rate.admits(bytes)
     }
 
-    /// Writes a line that was admitted.
-    pub(super) fn write<'a>(&mut self, level: Level, message: &str, fields: impl Iterator<Item = (&'a str, &'a str)>) {
+    /// Makes the line that [`Journal::emit`] writes and [`Journal::remember`] keeps.
+    pub(super) fn format<'a>(&mut self, message: &str, fields: impl Iterator<Item = (&'a str, &'a str)>) {
         self.line.clear();
         self.line.push_str(clip(message, LINE_BYTES_MAX));
         for (name, value) in fields {
-            let _ = write!(self.line, " {}={:?}", clip(name, LINE_BYTES_MAX), clip(value, LINE_BYTES_MAX));
             if self.line.len() >= LINE_BYTES_MAX {
                 break;
             }
+            let _ = write!(self.line, " {}={:?}", clip(name, LINE_BYTES_MAX), clip(value, LINE_BYTES_MAX));
         }
-        self.emit(level);
     }
 
-    fn emit(&self, level: Level) {
+    /// Writes the line, which was admitted.
+    pub(super) fn emit(&self, level: Level) {
         let (plugin, route, line) = (&*self.rate.plugin, self.route.as_str(), self.line.as_str());
         macro_rules! at {
             ($level:expr) => {
@@ -143,15 +152,38 @@ impl Journal {
         }
     }
 
-    /// Remembers what may explain a trap that follows; replaces what was remembered.
-    pub(super) fn remember(&mut self, message: &str) {
+    /// Remembers the line, which may explain a trap that follows.
+    pub(super) fn remember(&mut self) {
         self.last_words.clear();
-        self.last_words.push_str(clip(message, LAST_WORDS_BYTES));
+        self.last_words.push_str(clip(&self.line, LAST_WORDS_BYTES));
     }
 
     /// What may explain a trap.
     pub(super) fn last_words(&self) -> &str {
         self.last_words.trim()
+    }
+
+    /// Takes what is written to a stream, line by line.
+    fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        let mut rest = std::mem::take(&mut self.rests[stream as usize]);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            rest.extend_from_slice(piece);
+            if rest.ends_with(b"\n") || rest.len() >= LINE_BYTES_MAX {
+                let line = rest.strip_suffix(b"\n").unwrap_or(&rest);
+                self.line_of_stream(stream, line.strip_suffix(b"\r").unwrap_or(line));
+                rest.clear();
+            }
+        }
+        self.rests[stream as usize] = rest;
+    }
+
+    /// Writes lines that have no end as yet.
+    pub(super) fn flush(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if !self.rests[stream as usize].is_empty() {
+                self.take(stream, b"\n");
+            }
+        }
     }
 
     fn line_of_stream(&mut self, stream: Stream, line: &[u8]) {
@@ -167,8 +199,15 @@ impl Journal {
             self.last_words.push_str(clip(&text, LAST_WORDS_BYTES));
         }
         if admitted {
-            self.write(stream.level(), &text, std::iter::empty());
+            self.format(&text, std::iter::empty());
+            self.emit(stream.level());
         }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -200,12 +239,11 @@ impl Stream {
 pub(super) struct LogStream {
     stream: Stream,
     journal: Arc<Mutex<Journal>>,
-    rest: Arc<Mutex<Vec<u8>>>,
 }
 
 impl LogStream {
     pub(super) fn new(stream: Stream, journal: Arc<Mutex<Journal>>) -> Self {
-        Self { stream, journal, rest: Arc::default() }
+        Self { stream, journal }
     }
 }
 
@@ -234,16 +272,7 @@ impl Pollable for LogStream {
 #[async_trait]
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
-        let mut rest = lock(&self.rest);
-        let mut journal = lock(&self.journal);
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            rest.extend_from_slice(piece);
-            if rest.ends_with(b"\n") || rest.len() >= LINE_BYTES_MAX {
-                let line = rest.strip_suffix(b"\n").unwrap_or(&rest);
-                journal.line_of_stream(self.stream, line.strip_suffix(b"\r").unwrap_or(line));
-                rest.clear();
-            }
-        }
+        lock(&self.journal).take(self.stream, &bytes);
         Ok(())
     }
 

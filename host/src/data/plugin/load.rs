@@ -174,6 +174,12 @@ pub enum Reason {
         /// The interface or function.
         import: String,
     },
+    /// It needs another form of what plugins get.
+    #[error("imports what this host doesn't provide: {message}")]
+    Unlinked {
+        /// What the linker says.
+        message: String,
+    },
     /// It doesn't start.
     #[error("can't be started ({}): {}", .0.kind, .0.message)]
     Start(Failure),
@@ -228,6 +234,7 @@ impl Reason {
             Self::UnknownImport { import } if import.starts_with("wasi:") => {
                 "plugins have WASI 0.2: cli, clocks, filesystem, io, random, sockets"
             }
+            Self::Unlinked { .. } => "build it against WASI 0.2 as it was published",
             Self::UnknownImport { .. } => "a plugin imports `midplane:plugin` and WASI 0.2 alone",
             Self::Start(failure) | Self::Describe(failure) => return hint_of(failure),
             Self::Description { .. } => "ports are distinct names, and the schema is a JSON object",
@@ -274,7 +281,8 @@ fn compile(shared: &Shared, bytes: &[u8]) -> Result<(PluginKind, Pre), Reason> {
         None => Component::new(&shared.engine, &bytes),
     };
     let refused = |error: wasmtime::Error| invalid(format!("{error:#}"));
-    let pre = shared.linker.instantiate_pre(&component.map_err(refused)?).map_err(refused)?;
+    let pre = shared.linker.instantiate_pre(&component.map_err(refused)?);
+    let pre = pre.map_err(|error| Reason::Unlinked { message: format!("{error:#}") })?;
     let pre = match kind {
         PluginKind::Typed => typed::TypedPre::new(pre).map(Pre::Typed),
         PluginKind::Columnar => columnar::ColumnarPre::new(pre).map(Pre::Columnar),
@@ -372,3 +380,6 @@ fn parse_schema(text: &str) -> Result<serde_json::Value, String> {
         Err(error) => Err(format!("its config schema is not JSON: {error}")),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

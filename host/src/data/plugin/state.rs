@@ -117,7 +117,8 @@ impl State {
                 Failure::new(Kind::Deadline, message + &frames(error))
             }
             _ => {
-                let journal = lock(&self.journal);
+                let mut journal = lock(&self.journal);
+                journal.flush();
                 let words = journal.last_words();
                 let root = root.strip_prefix("wasm trap: ").unwrap_or(&root);
                 let message = if words.is_empty() { root.to_owned() } else { format!("{words} ({root})") };
@@ -243,19 +244,17 @@ impl From<Level> for tracing::Level {
 
 type LogLine = (Level, WasmStr, WasmList<(WasmStr, WasmStr)>);
 
-/// The import `log`. Nothing of a line that is cut is read, but for the last words of a plugin that is about to trap.
+/// The import `log`. Nothing of a line that is cut is kept, but for an error: it may be the last words before a trap.
 fn log(mut store: StoreContextMut<'_, State>, (level, message, fields): LogLine) -> wasmtime::Result<()> {
     store.data_mut().budget.forgive_line();
     let journal = Arc::clone(&store.data().journal);
     let mut journal = lock(&journal);
-    let message = message.to_str(&store)?;
-    if matches!(level, Level::Error) {
-        journal.remember(&message);
-    }
-    if !journal.admits(message.len()) {
+    let admitted = journal.admits(message.to_str(&store)?.len());
+    let last_words = matches!(level, Level::Error);
+    if !admitted && !last_words {
         return Ok(());
     }
-    let message = message.into_owned();
+    let message = message.to_str(&store)?.into_owned();
     let mut texts = Vec::new();
     for index in 0..fields.len().min(LOG_FIELDS_MAX) {
         if let Some(field) = fields.get(&mut store, index) {
@@ -264,6 +263,12 @@ fn log(mut store: StoreContextMut<'_, State>, (level, message, fields): LogLine)
         }
     }
     let fields = texts.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    journal.write(level.into(), &message, fields);
+    journal.format(&message, fields);
+    if last_words {
+        journal.remember();
+    }
+    if admitted {
+        journal.emit(level.into());
+    }
     Ok(())
 }

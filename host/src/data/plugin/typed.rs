@@ -19,6 +19,8 @@ use crate::data::failure::{Failure, Kind};
 
 /// What a batch may hold in outputs beside one event's limit. What holds more runs one by one.
 const BATCH_OUTPUT_BYTES: usize = 32 << 20;
+/// What failures may hold in messages, of which only the beginning is kept.
+const MESSAGES_BYTES: usize = 16 << 20;
 /// What the records of an output and of a header weigh beside their bytes, when the library copies them.
 const OUTPUT_BYTES: usize = size_of::<GuestOutput>() + 64;
 
@@ -38,7 +40,7 @@ pub(super) fn process(
     // The library lifts the whole list before we see it, and lists may alias: its fuel is what bounds them.
     let batch = if events.len() == 1 { 0 } else { BATCH_OUTPUT_BYTES };
     let records = limits.outputs.saturating_mul(OUTPUT_BYTES).min(limits.output_bytes.max(BATCH_OUTPUT_BYTES));
-    store.set_hostcall_fuel(limits.output_bytes.saturating_add(records).saturating_add(batch));
+    store.set_hostcall_fuel(limits.output_bytes.saturating_add(records + MESSAGES_BYTES + batch));
     let outcome = guest.call_process(&mut *store, context, &given);
     let answers = outcome.map_err(|error| CallError::Trapped(store.data_mut().explain(&error)))?;
     if answers.len() != events.len() {

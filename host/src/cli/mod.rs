@@ -1,6 +1,7 @@
 //! The command line: arguments, commands, exit codes. Never decides anything about events.
 
 pub mod check;
+mod broker;
 mod completions;
 mod connect;
 mod exit;
@@ -49,6 +50,8 @@ enum Command {
     Run(run::RunArgs),
     /// Say what would run with a config, or all that is wrong with it
     Check(check::CheckArgs),
+    /// Run the embedded broker alone, until SIGTERM or Ctrl-C
+    Broker(broker::BrokerArgs),
     /// List, create and delete topics; write and read their events
     Topic(topic::TopicArgs),
     /// Print a shell's completion script
@@ -104,6 +107,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Broker(args) => broker::run(&args),
         Command::Topic(args) => quiet(|| topic::run(&args)),
         Command::Completions(args) => completions::run(&args),
     }

@@ -117,6 +117,7 @@ fn a_missing_config_is_named() {
     insta::assert_snapshot!(problems.to_string(), @r"
     error: `no-such-config.toml` can't be read: no such file
       hint: `--config FILE` names another config
+
     1 error
     ");
 }

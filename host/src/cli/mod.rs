@@ -1,7 +1,7 @@
 //! The command line: arguments, commands, exit codes. Never decides anything about events.
 
-pub mod check;
 mod broker;
+pub mod check;
 mod completions;
 mod connect;
 mod exit;

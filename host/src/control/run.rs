@@ -272,7 +272,7 @@ async fn bind_admin(config: &Config) -> Result<Admin, Error> {
 
 fn serve_admin(admin: Admin, config: &Config, status: &Status) -> tokio::task::JoinHandle<()> {
     let (status, token) = (status.clone(), config.admin.token.clone());
-    tracing::info!(address = %admin.address(), "The admin surface is served.");
+    tracing::info!(address = %admin.address(), "Admin surface listens.");
     // It answers until the very end of the drain: that is when it is asked most.
     tokio::spawn(async move {
         if let Err(error) = admin.serve(status, token, std::future::pending()).await {

@@ -17,12 +17,21 @@ pub struct Lane {
     pub routes: Arc<[u16]>,
     /// Its part of the origin header.
     pub label: LaneLabel,
+    /// The lowest offset that is new: a rebalance in the middle of a read makes the client deliver some records twice.
+    pub next: i64,
 }
 
 impl Lane {
     /// Its topic's name.
     pub fn topic(&self) -> &str {
         &self.partition.0
+    }
+
+    /// Whether a record at this offset is new. If so, those up to it aren't any more.
+    pub fn take(&mut self, offset: i64) -> bool {
+        let new = offset >= self.next;
+        self.next = self.next.max(offset + 1);
+        new
     }
 
     /// Its number in the topic.
@@ -94,6 +103,11 @@ impl Lanes {
         Some(lane)
     }
 
+    /// The lane of a number, to note what it delivered.
+    pub fn get_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(id.0 as usize)?.as_mut()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
         self.lanes.iter().enumerate().filter_map(|(number, lane)| Some((LaneId(number as u32), lane.as_ref()?)))
@@ -115,7 +129,12 @@ mod tests {
     use super::*;
 
     fn lane(topic: &str, number: i32) -> Lane {
-        Lane { partition: (Arc::from(topic), number), routes: Arc::new([]), label: LaneLabel::new(topic, number) }
+        Lane {
+            partition: (Arc::from(topic), number),
+            routes: Arc::new([]),
+            label: LaneLabel::new(topic, number),
+            next: 0,
+        }
     }
 
     #[test]
@@ -128,5 +147,12 @@ mod tests {
         assert_eq!(lanes.find(&(Arc::from("t"), 0)), None);
         assert_eq!(lanes.insert(lane("u", 0)), LaneId(0));
         assert_eq!(lanes.iter().map(|(id, lane)| (id.0, lane.topic())).collect::<Vec<_>>(), [(0, "u"), (1, "t")]);
+    }
+
+    #[test]
+    fn what_is_delivered_twice_is_taken_once() {
+        let mut lane = lane("t", 0);
+        let taken: Vec<_> = [0, 1, 5, 1, 5, 6].into_iter().filter(|offset| lane.take(*offset)).collect();
+        assert_eq!(taken, [0, 1, 5, 6]);
     }
 }

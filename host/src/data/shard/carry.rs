@@ -157,7 +157,8 @@ impl Flow {
     }
 
     fn resume(&mut self, id: LaneId, offset: i64) {
-        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        lane.next = offset;
         if let Err(error) = self.consumer.resume_at(lane.topic(), lane.number(), offset, SEEK_TIMEOUT) {
             tracing::debug!(topic = lane.topic(), partition = lane.number(), offset, %error, "A partition could not be resumed yet.");
             self.resumes.push((id, offset));

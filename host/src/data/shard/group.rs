@@ -101,7 +101,8 @@ impl Flow {
     ) -> Result<(), kafka::Error> {
         tracing::debug!(topic = &*partition.0, partition = partition.1, offset, "A partition begins.");
         let routes = program.index.routes(&partition.0);
-        let lane = self.lanes.insert(Lane { routes, label: LaneLabel::new(&partition.0, partition.1), partition });
+        let label = LaneLabel::new(&partition.0, partition.1);
+        let lane = self.lanes.insert(Lane { routes, label, partition, next: offset });
         self.step(Input::Assigned { lane, position: offset, committed })
     }
 
@@ -116,6 +117,11 @@ impl Flow {
             self.step(Input::Revoked { lanes: &lanes })?
         }
         self.finish_going()
+    }
+
+    /// Whether a lane's partition is being taken away.
+    pub(super) fn is_going(&self, id: LaneId) -> bool {
+        self.going.iter().any(|going| going.lanes.contains(&id))
     }
 
     /// Gives back the partitions of a revocation whose lanes are all released.

@@ -98,6 +98,7 @@ impl Calls {
             }
             let part = &mut self.parts[current];
             match entry {
+                Entry::Record(record) if !flow.lanes.get_mut(lane).is_some_and(|lane| lane.take(record.offset())) => {}
                 Entry::Record(record) => {
                     part.records.push(index as u32);
                     part.offsets.push(record.offset());
@@ -452,6 +453,10 @@ impl Flow {
 fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
     let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
     let partition = lane.partition.clone();
+    if flow.is_going(id) {
+        // Whoever gets the partition finds out for themselves.
+        return Ok(());
+    }
     let (topic, number) = (&*partition.0, partition.1);
     let begin = match program.out_of_range {
         OutOfRange::Earliest => Begin::Earliest,

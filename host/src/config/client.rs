@@ -352,13 +352,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_clients_decide_is_refused_here() {
-        for name in crate::kafka::settings::OWNED {
-            assert!(OWNED.iter().any(|(names, _)| names.contains(name)), "`{name}`");
-        }
-    }
-
-    #[test]
     fn links_out_of_the_folder_are_outside() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let folder = root.path().join("config");

@@ -316,7 +316,7 @@ pub(super) static BACKOFF: Section = Section {
     doc: "The waits between the calls for one event.",
     keys: &[
         Key::new("first", Kind::Duration, "After the first failure; doubled from then on.").or("100ms"),
-        Key::new("max", Kind::Duration, "At most.").or("10s"),
+        Key::new("max", Kind::Duration, "The longest wait.").or("10s"),
         Key::new("jitter", SHARE, "The share of a wait that is random.").or("0.2"),
     ],
 };

@@ -100,7 +100,12 @@ impl Shard {
             record_bytes_max: settings.record_bytes_max,
         })?;
         let sink = Sink::new(producer, &program.topics, buffer_bytes, settings.record_bytes_max)?;
-        consumer.subscribe(settings.topics.iter().map(String::as_str))?;
+        if settings.topics.is_empty() {
+            // There is nothing to join the group for, before a pattern matches.
+            health.assigned();
+        } else {
+            consumer.subscribe(settings.topics.iter().map(String::as_str))?;
+        }
         let flow = Flow {
             engine: Engine::new(engine_settings(&program)),
             lanes: Lanes::default(),
@@ -142,6 +147,7 @@ impl Shard {
             self.flow.sink.purge();
         }
         self.flow.leave()?;
+        self.calls.tell_filters(&self.program);
         let counts = self.flow.sink.counts();
         tracing::info!(
             group = self.program.group,

@@ -78,6 +78,14 @@ impl Calls {
         self.events
     }
 
+    /// Says what the filters let pass, and what not: a rule that never matches is seen.
+    pub(super) fn tell_filters(&self, program: &Program) {
+        let filtered = program.plans.iter().zip(&self.counts).filter(|(plan, _)| plan.filter.is_some());
+        for (plan, Counts { matched, not_matched, absent, errors }) in filtered {
+            tracing::info!(route = plan.id, matched, not_matched, absent, errors, "What the route's filter said.");
+        }
+    }
+
     /// Sorts a batch by lane. Records of one lane mostly come in a row: the last one is looked at first.
     fn sort(&mut self, batch: &Batch, flow: &mut Flow) {
         for part in &mut self.parts[..self.parts_used] {

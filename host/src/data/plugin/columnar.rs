@@ -184,7 +184,7 @@ impl Results {
 
     /// Takes the outputs of one call. The bytes are copied whole, once.
     fn push(&mut self, rows: &[u32], bytes: &[u8]) -> Result<(), Failure> {
-        if rows.len() % OUTPUT_WORDS != 0 {
+        if !rows.len().is_multiple_of(OUTPUT_WORDS) {
             let message = format!("`push` got {} words, which is not a multiple of {OUTPUT_WORDS}", rows.len());
             return Err(Failure::new(Kind::Protocol, message));
         }
@@ -371,7 +371,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     results.func_wrap("push", |mut store: StoreContextMut<'_, State>, lists: (WasmList<u32>, WasmList<u8>)| {
         let (rows, bytes) = lists;
         with_results(&mut store, "push", |store, results| {
-            results.push(rows.as_le_slice(&*store), bytes.as_le_slice(&*store))
+            results.push(rows.as_le_slice(store), bytes.as_le_slice(store))
         })
     })?;
     results.func_wrap("fail", |mut store: StoreContextMut<'_, State>, (event, failure): (u32, GuestFailure)| {

@@ -27,5 +27,10 @@ pub(crate) fn build_host(interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let mut build = command()?;
     build.args(["build", "--workspace", "--bin", "midplane"]);
     run("building the host", &mut build, interrupt)?;
+    host_binary()
+}
+
+/// Where the host's program is, once it is built.
+pub(crate) fn host_binary() -> Result<PathBuf, Failure> {
     Ok(workspace::target()?.join("debug").join("midplane"))
 }

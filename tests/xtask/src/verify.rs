@@ -25,10 +25,14 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
     step("plugins", || plugins::build(interrupt, Which::All))?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     step("clippy", || cargo(interrupt, &clippy, &[]))?;
-    let docs = ["doc", "--workspace", "--no-deps"];
-    step("docs", || cargo(interrupt, &docs, &[("RUSTDOCFLAGS", "--deny warnings")]))?;
-    let host = step("host", || cargo::build_host(interrupt))?;
-    step("build of the tests", || cargo(interrupt, &["test", "--workspace", "--no-run"], &[]))?;
+    // Private items too: this is what who works on it reads, and their links are checked with it.
+    let docs = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    step("docs", || {
+        cargo(interrupt, &docs, &[("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links")])
+    })?;
+    // The host and the tests in one go: apart, they would be built with different features of what both depend on.
+    step("build", || cargo(interrupt, &["build", "--workspace", "--all-targets"], &[]))?;
+    let host = cargo::host_binary()?;
     let tally = step("tests", || {
         let mut test = cargo::command()?;
         test.args(["test", "--workspace", "--no-fail-fast"]).env(BINARY_VARIABLE, &host).env_remove(kafka::VARIABLE);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use rdkafka::ClientConfig;
-use rdkafka::client::{Client, ClientContext};
+use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::metadata::Metadata;
 
 use super::{ConfigArgs, Failure};
@@ -18,6 +18,9 @@ use crate::control::address;
 
 /// How often a broker that is about to start is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a client that could not connect is asked for more of what it has to say about it.
+const COMPLAINT_WAIT: Duration = Duration::from_millis(20);
 
 /// Which broker, and for how long to try.
 #[derive(Debug, Clone, Args)]
@@ -118,17 +121,18 @@ impl Endpoint {
         self.timeout
     }
 
-    /// Waits for the broker's first answer.
+    /// Waits for the broker's first answer: about one topic, or about all. It asks through a consumer of its own, which tells
+    /// why it can't connect when it is polled, and which makes no topic by asking for it, as a producer might.
     ///
     /// # Errors
     /// When there is none in time.
-    pub(super) fn metadata<C: ClientContext>(
-        &self,
-        client: &Client<C>,
-        context: &Context,
-        topic: Option<&str>,
-    ) -> Result<Metadata, Failure> {
-        client.fetch_metadata(topic, self.left()).map_err(|error| self.unreachable(context, &error))
+    pub(super) fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Failure> {
+        let probe: BaseConsumer<Context> =
+            self.client().create_with_context(Context::default()).map_err(Failure::usage)?;
+        probe.fetch_metadata(topic, self.left()).map_err(|error| {
+            while probe.poll(COMPLAINT_WAIT).is_some() {}
+            self.unreachable(probe.context(), &error)
+        })
     }
 
     /// What is said of a broker that doesn't answer: who it is, what the client saw last, what to do.

@@ -74,8 +74,7 @@ struct Row {
 
 pub(super) fn list(args: &ListArgs) -> Result<Exit, Failure> {
     let endpoint = args.connect.endpoint()?;
-    let client = connect(&endpoint)?;
-    let metadata = endpoint.metadata(client.inner(), client.inner().context(), None)?;
+    let metadata = endpoint.metadata(None)?;
     let mut rows: Vec<Row> = metadata
         .topics()
         .iter()
@@ -102,8 +101,8 @@ fn table(rows: &[Row]) -> String {
 
 pub(super) fn create(args: &CreateArgs) -> Result<Exit, Failure> {
     let endpoint = args.connect.endpoint()?;
+    endpoint.metadata(None)?;
     let client = connect(&endpoint)?;
-    endpoint.metadata(client.inner(), client.inner().context(), None)?;
     let topics: Vec<NewTopic<'_>> = args
         .topics
         .iter()
@@ -123,8 +122,8 @@ pub(super) fn create(args: &CreateArgs) -> Result<Exit, Failure> {
 
 pub(super) fn delete(args: &DeleteArgs) -> Result<Exit, Failure> {
     let endpoint = args.connect.endpoint()?;
+    endpoint.metadata(None)?;
     let client = connect(&endpoint)?;
-    endpoint.metadata(client.inner(), client.inner().context(), None)?;
     let topics: Vec<&str> = args.topics.iter().map(String::as_str).collect();
     let results = wait(client.delete_topics(&topics, &options(&endpoint)))?;
     report(&endpoint, &client, results, "delete", |_| false)

@@ -97,7 +97,7 @@ fn connect(endpoint: &Endpoint) -> Result<BaseConsumer<Context>, Failure> {
 /// Takes every partition of the topic, from where the arguments say.
 fn assign(args: &ConsumeArgs, endpoint: &Endpoint, consumer: &BaseConsumer<Context>) -> Result<BTreeSet<i32>, Failure> {
     let topic = args.topic.as_str();
-    let metadata = endpoint.metadata(consumer.client(), consumer.context(), Some(topic))?;
+    let metadata = endpoint.metadata(Some(topic))?;
     let partitions = super::exists(&metadata, topic)?;
     let mut list = TopicPartitionList::new();
     for &partition in &partitions {

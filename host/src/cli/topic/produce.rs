@@ -48,9 +48,8 @@ pub(super) struct ProduceArgs {
 
 pub(super) fn run(args: &ProduceArgs) -> Result<Exit, Failure> {
     let endpoint = args.connect.endpoint()?;
+    super::exists(&endpoint.metadata(Some(&args.topic))?, &args.topic)?;
     let producer = connect(&endpoint)?;
-    let metadata = endpoint.metadata(producer.client(), &producer.context().client, Some(&args.topic))?;
-    super::exists(&metadata, &args.topic)?;
     let headers = args.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value.as_bytes()) })
     });
@@ -71,6 +70,8 @@ fn connect(endpoint: &Endpoint) -> Result<ThreadedProducer<Deliveries>, Failure>
     config
         .set("enable.idempotence", "true")
         .set("partitioner", "murmur2_random")
+        // Lines without a key are spread over the partitions one by one: a few of them would else all land on one.
+        .set("sticky.partitioning.linger.ms", "0")
         // What is too large is the broker's to say, and differs between topics.
         .set("message.max.bytes", "100000000")
         .set("message.timeout.ms", endpoint.timeout().as_millis().max(1).to_string());

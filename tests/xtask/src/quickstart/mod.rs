@@ -27,7 +27,7 @@ const ROUTE: &str = "score";
 
 /// Between two sample events, for eyes and for machines.
 const PACE: Duration = Duration::from_millis(30);
-const PACE_ONCE: Duration = Duration::from_millis(2);
+const PACE_ONCE: Duration = Duration::from_millis(10);
 
 /// With `--once`: how long nothing at all may come out.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ pub(crate) fn run(interrupt: &Interrupt, once: bool) -> Result<(), Failure> {
     let stopped = host.stop();
     match done {
         // Ctrl-C is how one leaves.
-        Err(_) if interrupt.raised() && !once => stopped,
+        Err(_) if interrupt.raised() && !once => stopped.map(|()| eprintln!("\nMidplane has drained and stopped.")),
         done => done.and(stopped),
     }
 }

@@ -134,10 +134,14 @@ impl View {
     /// How to go on.
     pub(super) fn invite(&self, program: &str, config: &str, address: &str) {
         let event = r#"{"id":"mine-1","account":"me","card":"4000001234567899","amount":9500,"currency":"EUR","country":"BR","card_country":"DE","merchant":"LuckyStar Casino","mcc":"7995","channel":"online","at":"2026-11-22T10:15:30Z","cardholder":{"name":"Ada Example"}}"#;
+        // The header is what the filter of the large payments asks for.
+        let input = self.input;
         self.print("\nSend an event of your own, from another terminal, and see it here:");
-        self.print(&format!("  echo '{event}' \\\n    | {program} topic produce {} --config {config}", self.input));
+        self.print(&format!(
+            "  echo '{event}' \\\n    | {program} topic produce {input} --header ce_type=payment.captured --config {config}"
+        ));
         self.print("or with kcat, or any other client of Kafka:");
-        self.print(&format!("  echo '{event}' \\\n    | kcat -P -b {address} -t {}", self.input));
+        self.print(&format!("  echo '{event}' \\\n    | kcat -P -b {address} -t {input} -H ce_type=payment.captured"));
         self.print("\nCtrl-C ends it.\n");
     }
 

@@ -54,6 +54,9 @@ fn order(event: &Event) -> String {
 fn process(context: &Context, event: Event) -> Result<Vec<Output>, Failure> {
     let order = order(&event);
     let (order, number) = order.split_once(':').unwrap_or((&order, ""));
+    if order == "same" {
+        return Ok(vec![Output { key: event.key, value: event.value, headers: event.headers, ..output() }]);
+    }
     let mut good = good(event);
     match order {
         "drop" => return Ok(Vec::new()),

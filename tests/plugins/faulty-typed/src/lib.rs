@@ -6,6 +6,7 @@
 //!
 //! | order | what happens |
 //! |---|---|
+//! | `same` | key, value and headers as they are |
 //! | `drop` | no output |
 //! | `twice` | the good output, and again |
 //! | `trap` | `unreachable` |

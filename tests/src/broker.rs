@@ -11,6 +11,7 @@ use rdkafka::config::ClientConfig;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::plugins;
 use crate::records::{self, Record};
 use crate::wait::DEADLINE;
 
@@ -77,6 +78,14 @@ impl Broker {
         format!("[broker]\nbootstrap_servers = \"{}\"\n", self.servers)
     }
 
+    /// The beginning of a config on this broker and with the built plugins. What is added first goes into `[plugins]`.
+    ///
+    /// # Panics
+    /// When the plugins aren't built.
+    pub fn config(&self) -> String {
+        format!("{}\n[plugins]\ndirectory = '{}'\n", self.toml(), plugins::directory().display())
+    }
+
     /// A name that nothing else on this broker has.
     pub fn unique(&self, stem: &str) -> String {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -120,6 +129,21 @@ impl Broker {
         let results = runtime.block_on(admin.create_topics([&topic], &options)).expect("the broker answers");
         for result in results {
             result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be made: {error}"));
+        }
+    }
+
+    /// Deletes a topic: for those so large that they would be a burden to the tests that follow.
+    ///
+    /// # Panics
+    /// When the broker doesn't.
+    pub fn delete(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.servers).create().expect("an admin client");
+        let options = AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let results = runtime.block_on(admin.delete_topics(&[topic], &options)).expect("the broker answers");
+        for result in results {
+            result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be deleted: {error}"));
         }
     }
 

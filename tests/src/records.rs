@@ -240,3 +240,13 @@ pub fn committed(servers: &str, group: &str, topic: &str) -> BTreeMap<i32, (Opti
 pub fn lag(servers: &str, group: &str, topic: &str) -> i64 {
     committed(servers, group, topic).values().map(|(offset, end)| end - offset.unwrap_or(0)).sum()
 }
+
+/// How many records the partitions of a topic hold together, control records included. Of thousands of partitions too.
+///
+/// # Panics
+/// When the broker doesn't say.
+pub fn len(servers: &str, topic: &str) -> i64 {
+    let consumer: BaseConsumer = client(servers).set("group.id", "midplane-tests-reader").create().expect("a consumer");
+    let bounds = |partition| consumer.fetch_watermarks(topic, partition, DEADLINE).expect("the partition's end");
+    partitions(&consumer, topic).into_iter().map(bounds).map(|(first, end)| end - first).sum()
+}

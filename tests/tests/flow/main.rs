@@ -1,0 +1,11 @@
+//! Events from topics through plugins to topics, in the real program, on the embedded broker and on Apache Kafka. Each file
+//! is a subject; what a single module decides is tested beside that module.
+
+mod backlog;
+mod headers;
+mod hosts;
+mod logs;
+mod outcome;
+mod payments;
+mod routes;
+mod start;

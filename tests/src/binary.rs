@@ -77,6 +77,8 @@ pub fn run_in(folder: &Path, args: &[&str], input: &[u8]) -> Finished {
         .args(args)
         .current_dir(folder)
         .env_remove("RUST_LOG")
+        // Help is as wide as it says.
+        .env_remove("COLUMNS")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

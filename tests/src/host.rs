@@ -67,8 +67,22 @@ impl Folder {
     /// # Panics
     /// When the program can't be started.
     pub fn spawn(&self, args: &[&str]) -> Host {
+        self.spawn_command("run", args)
+    }
+
+    /// Starts the embedded broker alone, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it doesn't in time.
+    pub fn start_broker(&self) -> Host {
+        let broker = self.spawn_command("broker", &[]);
+        broker.wait_for_entry("Embedded broker listens.");
+        broker
+    }
+
+    fn spawn_command(&self, command: &str, args: &[&str]) -> Host {
         let mut child = Command::new(binary::midplane())
-            .args(["run", "--log-format", "json", "--config"])
+            .args([command, "--log-format", "json", "--config"])
             .arg(self.config())
             .args(args)
             .current_dir(self.path())
@@ -123,6 +137,15 @@ impl Host {
     /// When there is none in time.
     pub fn wait_for_entry(&self, message: &str) -> Value {
         wait_for(&format!("log entry `{message}`"), DEADLINE, || self.entries(message).into_iter().next())
+    }
+
+    /// The embedded broker's address.
+    ///
+    /// # Panics
+    /// When it isn't logged in time.
+    pub fn broker(&self) -> String {
+        let entry = self.wait_for_entry("Embedded broker listens.");
+        entry["address"].as_str().expect("an address").to_owned()
     }
 
     /// The admin surface's address.

@@ -1,0 +1,280 @@
+//! The command line as people and scripts meet it: help, exit codes, `topic`, `broker`, and the admin surface of `run`. The
+//! program runs as a process; what routes do to events is for other tests.
+
+use midplane_tests::binary::{Finished, run, run_in};
+use midplane_tests::{Broker, DEADLINE, Folder, Host, on_each_broker, plugins, wait_until};
+use serde_json::{Value, json};
+
+/// Nobody listens there.
+const NOBODY: &str = "127.0.0.1:1";
+
+/// An embedded broker on any free port, and a topic of two partitions.
+const EMBEDDED: &str = "\
+[embedded_broker]
+listen = \"127.0.0.1:0\"
+topics = { payments = { partitions = 2 } }
+";
+
+fn check(finished: &Finished, code: i32, said: &str) {
+    assert_eq!(finished.code, Some(code), "{}{}", finished.stdout, finished.stderr);
+    assert!(finished.stderr.contains(said), "expected `{said}` in: {}", finished.stderr);
+}
+
+#[test]
+fn help_is_for_newcomers() {
+    let commands: [&[&str]; 11] = [
+        &[],
+        &["run"],
+        &["check"],
+        &["broker"],
+        &["topic"],
+        &["topic", "list"],
+        &["topic", "create"],
+        &["topic", "delete"],
+        &["topic", "produce"],
+        &["topic", "consume"],
+        &["completions"],
+    ];
+    for command in commands {
+        let help = run(&[command, &["--help"]].concat()).success();
+        insta::assert_snapshot!([&["help"], command].concat().join("-"), help);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for (args, said) in [
+        (&["frobnicate"][..], "unrecognized subcommand 'frobnicate'"),
+        (&[], "Usage: midplane <COMMAND>"),
+        (&["topic", "create"], "<TOPIC>"),
+        (&["topic", "list", "--timeout", "soon"], "expected a duration such as `10s`"),
+        (&["topic", "create", "a", "--partitions", "0"], "0 is not in 1.."),
+        (&["topic", "produce", "a", "--header", "ce_type"], "expected NAME=VALUE"),
+        (&["completions", "tcsh"], "[possible values: bash, elvish, fish, powershell, zsh]"),
+    ] {
+        check(&run(args), 2, said);
+    }
+}
+
+#[test]
+fn a_refused_config_ends_with_3() {
+    let folder = Folder::new("[routes.a]\nfrom = \"in\"\ntoo = \"out\"\n");
+    let commands: [&[&str]; 4] = [&["run"], &["check"], &["broker"], &["topic", "list"]];
+    for command in commands {
+        check(&run_in(folder.path(), command, b""), 3, "midplane.toml:3:1: error: unknown key `too`");
+        let absent = [command, &["--config", "absent.toml"]].concat();
+        check(&run_in(folder.path(), &absent, b""), 3, "absent.toml");
+    }
+    let kafka = Folder::new("[broker]\nbootstrap_servers = \"kafka:9092\"\n");
+    check(&run_in(kafka.path(), &["broker"], b""), 3, "leaves nothing to serve");
+}
+
+#[test]
+fn a_broker_that_does_not_answer_ends_with_4_and_the_reason() {
+    let commands: [&[&str]; 5] = [
+        &["topic", "list"],
+        &["topic", "create", "a"],
+        &["topic", "delete", "a"],
+        &["topic", "produce", "a"],
+        &["topic", "consume", "a"],
+    ];
+    let arguments = ["--bootstrap-servers", NOBODY, "--timeout", "2s"];
+    // Each waits for all of its time, so they wait beside each other.
+    std::thread::scope(|scope| {
+        for command in commands {
+            scope.spawn(move || {
+                let finished = run(&[command, &arguments].concat());
+                check(&finished, 4, "");
+                assert_eq!(
+                    finished.stderr,
+                    "midplane: no answer from the broker `127.0.0.1:1` within 2s: Connect to ipv4#127.0.0.1:1 failed: \
+                     Connection refused; is it running, and is the address right?\n"
+                );
+            });
+        }
+    });
+    let folder = Folder::new(EMBEDDED);
+    check(
+        &run_in(folder.path(), &["topic", "list", "--timeout", "100ms"], b""),
+        4,
+        "start one with `midplane run` or `midplane broker`",
+    );
+}
+
+#[test]
+fn what_is_asked_for_and_done_ends_with_0() {
+    assert!(run(&["--version"]).success().starts_with("midplane "));
+    assert!(run(&["completions", "bash"]).success().contains("complete -F _midplane"));
+    let schema: Value = serde_json::from_str(&run(&["check", "--schema"]).success()).expect("JSON");
+    assert!(schema["properties"]["routes"].is_object(), "{schema:#}");
+}
+
+/// `midplane topic …` on a broker.
+fn topic(broker: &Broker, args: &[&str], input: &[u8]) -> Finished {
+    let args = [&["topic"], args, &["--bootstrap-servers", broker.servers(), "--timeout", "60s"]].concat();
+    run_in(&std::env::temp_dir(), &args, input)
+}
+
+/// Every event of a topic, as `--output json` writes it, by value.
+fn events(broker: &Broker, name: &str, count: usize) -> Vec<Value> {
+    let count = count.to_string();
+    let args = ["consume", name, "--from-beginning", "--max-events", &count, "--output", "json"];
+    parse(&topic(broker, &args, b"").success())
+}
+
+fn parse(lines: &str) -> Vec<Value> {
+    let mut events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    events.sort_by_key(|event| event["value"].to_string());
+    events
+}
+
+/// How many partitions `topic list` says that a topic has.
+fn listed(broker: &Broker, name: &str) -> Option<u64> {
+    let rows: Value = serde_json::from_str(&topic(broker, &["list", "--output", "json"], b"").success()).expect("JSON");
+    let row = rows.as_array().expect("a list").iter().find(|row| row["topic"] == name)?;
+    row["partitions"].as_u64()
+}
+
+on_each_broker!(
+    fn topics_are_made_listed_and_deleted(broker: &Broker) {
+        let name = broker.unique("made");
+        let create = ["create", name.as_str(), "--partitions", "3", "--set", "cleanup.policy=delete"];
+        topic(broker, &create, b"").success();
+        wait_until("the topic is listed", DEADLINE, || listed(broker, &name) == Some(3));
+        check(&topic(broker, &create, b""), 1, &format!("can't create `{name}`: it is there already"));
+        topic(broker, &[&create[..], &["--if-not-exists"]].concat(), b"").success();
+        topic(broker, &["delete", &name], b"").success();
+        wait_until("the topic is gone", DEADLINE, || listed(broker, &name).is_none());
+        check(&topic(broker, &["delete", &name], b""), 1, "there is no such topic");
+        check(&topic(broker, &["create", "no/name"], b""), 1, "not a topic name");
+        check(&topic(broker, &["create", &name, "--set", "no.such=1"], b""), 1, "Configuration is invalid");
+    }
+);
+
+on_each_broker!(
+    fn a_topic_that_is_not_there_is_not_made_by_naming_it(broker: &Broker) {
+        let name = broker.unique("absent");
+        for command in ["produce", "consume"] {
+            check(&topic(broker, &[command, &name], b"a\n"), 1, &format!("`midplane topic create {name}` makes it"));
+        }
+        assert_eq!(listed(broker, &name), None);
+    }
+);
+
+on_each_broker!(
+    fn events_come_out_whole_as_they_went_in(broker: &Broker) {
+        let name = broker.topic("whole", 3);
+        let args = ["produce", &name, "--key-separator", "|", "--header", "ce_type=payment", "--header", "note=a=b"];
+        topic(broker, &args, b"card-7|{\"amount\": 12}\nno key\n\xff|\xff\x00\n|a|b").success();
+        let mut events = events(broker, &name, 4);
+        for event in &mut events {
+            let event = event.as_object_mut().expect("an object");
+            assert!(
+                event.remove("timestamp").and_then(|value| value.as_i64()).is_some_and(|time| time > 1_700_000_000_000)
+            );
+            assert!(event.remove("partition").and_then(|value| value.as_i64()).is_some_and(|id| (0..3).contains(&id)));
+            assert!(
+                event.remove("offset").and_then(|value| value.as_i64()).is_some_and(|offset| (0..4).contains(&offset))
+            );
+        }
+        let headers = json!([{"name": "ce_type", "value": "payment"}, {"name": "note", "value": "a=b"}]);
+        let event = |key: Value, value: Value| json!({"topic": name, "key": key, "value": value, "headers": headers});
+        assert_eq!(
+            events,
+            [
+                event(json!(""), json!("a|b")),
+                event(Value::Null, json!("no key")),
+                event(json!("card-7"), json!("{\"amount\": 12}")),
+                event(json!({"base64": "/w=="}), json!({"base64": "/wA="})),
+            ]
+        );
+    }
+);
+
+on_each_broker!(
+    fn keys_decide_the_partition_as_with_javas_clients(broker: &Broker) {
+        let name = broker.topic("keys", 5);
+        topic(broker, &["produce", &name, "--key-separator", ":"], b"21:a\nfoobar:b\na-little-bit-long-string:c\n")
+            .success();
+        let partitions: Vec<Value> = events(broker, &name, 3).iter().map(|event| event["partition"].clone()).collect();
+        // The keys and hashes of Kafka's own tests of murmur2: 1173551340, 1357151166, 1161502112.
+        assert_eq!(partitions, [0, 1, 2]);
+    }
+);
+
+on_each_broker!(
+    fn events_without_a_key_are_spread(broker: &Broker) {
+        let name = broker.topic("spread", 4);
+        let lines: String = (0..200).map(|number| format!("{number}\n")).collect();
+        topic(broker, &["produce", &name], lines.as_bytes()).success();
+        let events = events(broker, &name, 200);
+        let on = |partition: i64| events.iter().filter(|event| event["partition"] == partition).count();
+        assert!((0..4).all(|partition| on(partition) > 0), "{:?}", [0, 1, 2, 3].map(on));
+        let one = broker.topic("one", 4);
+        topic(broker, &["produce", &one, "--partition", "2"], lines.as_bytes()).success();
+        assert!(self::events(broker, &one, 200).iter().all(|event| event["partition"] == 2));
+    }
+);
+
+on_each_broker!(
+    fn text_is_the_values_and_the_keys_where_asked_for(broker: &Broker) {
+        let name = broker.topic("text", 1);
+        let read =
+            |args: &[&str]| topic(broker, &[&["consume", &name, "--from-beginning"], args].concat(), b"").success();
+        assert_eq!(read(&["--until-end"]), "");
+        topic(broker, &["produce", &name, "--key-separator", "="], b"k=first\nsecond\n").success();
+        assert_eq!(read(&["--max-events", "1"]), "first\n");
+        assert_eq!(read(&["--until-end"]), "first\nsecond\n");
+        assert_eq!(read(&["--until-end", "--key-separator", ": "]), "k: first\n: second\n");
+        assert_eq!(read(&["--max-events", "0"]), "");
+    }
+);
+
+#[test]
+fn the_embedded_broker_alone_keeps_events_over_a_kill() {
+    let folder = Folder::new(EMBEDDED);
+    let broker = folder.start_broker();
+    // Found by the config, which says "any free port".
+    run_in(folder.path(), &["topic", "produce", "payments"], b"first\nsecond\n").success();
+    broker.kill();
+    let broker = folder.start_broker();
+    let address = broker.broker();
+    let consume = ["topic", "consume", "payments", "--from-beginning", "--until-end", "--output", "json"];
+    let events = parse(&run(&[&consume[..], &["--bootstrap-servers", &address]].concat()).success());
+    let values: Vec<&Value> = events.iter().map(|event| &event["value"]).collect();
+    assert_eq!(values, ["first", "second"]);
+    assert_eq!(broker.stop(), Some(0));
+}
+
+/// The answer's code, and the keys of its object.
+fn keys(host: &Host, path: &str) -> (u16, Vec<String>) {
+    let answer = host.get(path);
+    let keys = answer.json().as_object().expect("an object").keys().cloned().collect();
+    (answer.code, keys)
+}
+
+#[test]
+fn the_admin_surface_says_what_runs() {
+    let folder = Folder::new(&format!(
+        "{EMBEDDED}[plugin.identity]\n[routes.copy]\nfrom = \"payments\"\nthrough = \"identity\"\nto = \"copies\"\n"
+    ));
+    let plugin = folder.path().join("plugins/identity.wasm");
+    std::fs::create_dir(folder.path().join("plugins")).expect("a folder");
+    std::fs::copy(plugins::wasm("identity"), &plugin).expect("a plugin");
+    let host = folder.start();
+    assert_eq!(keys(&host, "/healthz"), (200, vec!["ok".to_owned(), "reasons".to_owned()]));
+    assert_eq!(keys(&host, "/readyz"), (200, vec!["ok".to_owned(), "reasons".to_owned()]));
+    let report = host.get("/api/v1/generation").json();
+    let sha256 = |path| midplane::digest::hex(&midplane::digest::of(&std::fs::read(path).expect("a file")));
+    assert_eq!(report["generation"], 1);
+    assert_eq!(report["hash"].as_str().map(str::len), Some(64));
+    assert_eq!(report["config_sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(report["listen"], json!({"admin": host.admin(), "broker": host.broker()}));
+    assert_eq!(report["last_refused"], Value::Null);
+    let identity = &report["plugins"]["identity"];
+    assert_eq!(identity["sha256"], sha256(plugin));
+    assert!(identity["bytes"].as_u64() > Some(0) && identity["loaded_at"].is_string(), "{identity:#}");
+    assert_eq!(identity["candidate"], Value::Null);
+    assert_eq!(host.get("/nowhere").code, 404);
+    assert_eq!(host.stop(), Some(0));
+}

@@ -66,9 +66,10 @@ impl Index {
         Reader { bytes: text.as_bytes(), at: 0, entries: &mut self.entries }.document()
     }
 
-    /// The value of the whole text.
-    pub(super) fn root<'v>(&'v self, text: &'v str) -> Value<'v> {
-        Json { text, entries: &self.entries, at: 0 }.value()
+    /// The value of the whole text. It takes the bytes of the text that was last read, so that a caller who has an event's
+    /// bytes doesn't check all of them once more for being UTF-8.
+    pub(super) fn root<'v>(&'v self, bytes: &'v [u8]) -> Value<'v> {
+        Json { bytes, entries: &self.entries, at: 0 }.value()
     }
 }
 
@@ -325,7 +326,7 @@ fn unescape(raw: &str) -> String {
 /// An array or object of an indexed text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Json<'v> {
-    text: &'v str,
+    bytes: &'v [u8],
     entries: &'v [Entry],
     at: u32,
 }
@@ -333,6 +334,17 @@ pub(super) struct Json<'v> {
 impl<'v> Json<'v> {
     fn entry(&self) -> Entry {
         self.entries[self.at as usize]
+    }
+
+    fn raw_bytes(&self) -> &'v [u8] {
+        let entry = self.entry();
+        &self.bytes[entry.start as usize..entry.end as usize]
+    }
+
+    /// The entry as it was written. It is UTF-8, since the whole text was and an entry is cut out of it at ASCII characters;
+    /// that is checked again for these few bytes alone.
+    fn raw(&self) -> &'v str {
+        std::str::from_utf8(self.raw_bytes()).unwrap_or_default()
     }
 
     /// Whether it is an object; otherwise it is an array.
@@ -343,15 +355,14 @@ impl<'v> Json<'v> {
     /// What the entry stands for: arrays and objects stay as they are, everything else is read.
     fn value(self) -> Value<'v> {
         let entry = self.entry();
-        let raw = &self.text[entry.start as usize..entry.end as usize];
         match entry.part {
             Part::Null => Value::Null,
             Part::True => Value::Bool(true),
             Part::False => Value::Bool(false),
-            Part::Integer => raw.parse().map_or_else(|_| double(raw), Value::Int),
-            Part::Number => double(raw),
-            Part::Text => Value::Text(Cow::Borrowed(raw)),
-            Part::Escaped => Value::Text(Cow::Owned(unescape(raw))),
+            Part::Integer => self.raw().parse().map_or_else(|_| double(self.raw()), Value::Int),
+            Part::Number => double(self.raw()),
+            Part::Text => Value::Text(Cow::Borrowed(self.raw())),
+            Part::Escaped => Value::Text(Cow::Owned(unescape(self.raw()))),
             Part::Array | Part::Object => Value::Json(self),
         }
     }
@@ -395,11 +406,11 @@ impl<'v> Json<'v> {
         let end = self.entry().next;
         let mut at = self.at + 1;
         while at < end {
-            let key = self.entries[at as usize];
-            let raw = &self.text.as_bytes()[key.start as usize..key.end as usize];
-            let value = Self { at: key.next, ..self };
-            if raw == name.as_bytes() && key.part == Part::Text
-                || key.part == Part::Escaped && (Self { at, ..self }).key() == name
+            let key = Self { at, ..self };
+            let entry = key.entry();
+            let value = Self { at: entry.next, ..self };
+            if entry.part == Part::Text && key.raw_bytes() == name.as_bytes()
+                || entry.part == Part::Escaped && key.key() == name
             {
                 found = Some(value);
             }

@@ -138,42 +138,18 @@ impl Node {
                 let left = left.evaluate(run, locals)?;
                 left.calculate(*operator, right.evaluate(run, locals)?, &run.budget)
             }
-            _ => self.evaluate_rest(run, locals),
-        }
-    }
-
-    /// What is rarer.
-    fn evaluate_rest<'v>(&'v self, run: &Run<'v>, locals: &mut Locals<'v>) -> Result<Value<'v>, Fault> {
-        match self {
             Self::In(element, of) => contains(&element.evaluate(run, locals)?, of, run, locals).map(Value::Bool),
-            Self::List(elements) => {
-                let list: Result<Vec<_>, _> = elements.iter().map(|element| element.evaluate(run, locals)).collect();
-                Ok(Value::List(Arc::new(list?)))
-            }
+            Self::List(elements) => list(elements, run, locals),
             Self::Map(members) => map(members, run, locals),
             Self::Call(function, of, argument) => {
                 let of = of.evaluate(run, locals)?;
                 let argument = argument.as_ref().map(|argument| argument.evaluate(run, locals)).transpose()?;
                 function.call(of, argument, &run.budget)
             }
-            Self::Matches(of, regex) => match of.evaluate(run, locals)? {
-                Value::Text(text) => {
-                    run.budget.spend_bytes(text.len())?;
-                    Ok(Value::Bool(regex.is_match(&text)))
-                }
-                other => Err(Fault::error(format!("`matches` doesn't take {}", other.kind()))),
-            },
+            Self::Matches(of, regex) => matches(&of.evaluate(run, locals)?, regex, run),
             Self::Fold(fold) => fold.evaluate(run, locals),
-            Self::Append(place, element) => {
-                let element = element.evaluate(run, locals)?;
-                let mut list = std::mem::replace(&mut locals[*place], Err(Fault::Absent))?;
-                if let Value::List(list) = &mut list {
-                    Arc::make_mut(list).push(element);
-                }
-                Ok(list)
-            }
+            Self::Append(place, element) => append(*place, element.evaluate(run, locals)?, locals),
             Self::NotFalse(of) => Ok(Value::Bool(!matches!(of.evaluate(run, locals), Ok(Value::Bool(false))))),
-            _ => Err(Fault::error("an expression of an unknown kind")),
         }
     }
 
@@ -293,6 +269,11 @@ fn contains<'v>(element: &Value<'v>, of: &'v Node, run: &Run<'v>, locals: &mut L
     Ok(found)
 }
 
+fn list<'v>(elements: &'v [Node], run: &Run<'v>, locals: &mut Locals<'v>) -> Result<Value<'v>, Fault> {
+    let list: Result<Vec<_>, _> = elements.iter().map(|element| element.evaluate(run, locals)).collect();
+    Ok(Value::List(Arc::new(list?)))
+}
+
 fn map<'v>(members: &'v [(Node, Node)], run: &Run<'v>, locals: &mut Locals<'v>) -> Result<Value<'v>, Fault> {
     let mut map: Vec<(Value<'v>, Value<'v>)> = Vec::with_capacity(members.len());
     for (key, value) in members {
@@ -308,6 +289,24 @@ fn map<'v>(members: &'v [(Node, Node)], run: &Run<'v>, locals: &mut Locals<'v>) 
         map.push((key, value.evaluate(run, locals)?));
     }
     Ok(Value::Map(Arc::new(map)))
+}
+
+/// `of.matches(…)`, the pattern being a literal.
+fn matches<'v>(of: &Value<'v>, regex: &Regex, run: &Run<'v>) -> Result<Value<'v>, Fault> {
+    let Value::Text(text) = of else {
+        return Err(Fault::error(format!("`matches` doesn't take {}", of.kind())));
+    };
+    run.budget.spend_bytes(text.len())?;
+    Ok(Value::Bool(regex.is_match(text)))
+}
+
+/// The list that a macro builds, with one more element. It is taken out of its variable, so that it isn't copied.
+fn append<'v>(place: usize, element: Value<'v>, locals: &mut Locals<'v>) -> Result<Value<'v>, Fault> {
+    let mut list = std::mem::replace(&mut locals[place], Err(Fault::Absent))?;
+    if let Value::List(list) = &mut list {
+        Arc::make_mut(list).push(element);
+    }
+    Ok(list)
 }
 
 impl Fold {

@@ -27,7 +27,8 @@ impl Scratch {
         }
     }
 
-    /// The index of the event's value, made at the first call.
+    /// The index of the event's value. The first call checks that the value is UTF-8 and JSON; what it finds, a mistake
+    /// too, serves all further ones.
     fn index(&self, value: &[u8]) -> Result<&Index, Fault> {
         let read = || {
             let mut index = self.spare.take();
@@ -79,10 +80,7 @@ impl<'v> Run<'v> {
         let Some(value) = self.event.value else {
             return Ok(Value::Null);
         };
-        let index = self.scratch.index(value)?;
-        // Checked when it was indexed, but not for free a second time: the index only keeps positions.
-        let text = std::str::from_utf8(value).map_err(|error| Fault::Error(not_utf8("value", error)))?;
-        Ok(index.root(text))
+        Ok(self.scratch.index(value)?.root(value))
     }
 
     /// The text of the last header of a name, if there is one.

@@ -1,5 +1,6 @@
 //! What filters say of events, and what `compile` says of filters.
 
+mod interpreter;
 mod json;
 mod problems;
 

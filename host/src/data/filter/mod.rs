@@ -58,8 +58,8 @@ pub enum Outcome {
 }
 
 impl Filter {
-    /// Parses, checks and compiles an expression. Takes a fraction of a millisecond, on a thread of its own, since the
-    /// parser needs more stack than a caller may have.
+    /// Parses, checks and compiles an expression, on a thread of its own, since the parser needs more stack than a caller
+    /// may have.
     ///
     /// # Errors
     /// All problems at once, in the order of the text; syntax errors alone, since nothing can be said of what isn't parsed.

@@ -56,7 +56,7 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Budget(Cell<u32>);
 
-/// Elements looked at, and blocks of 32 bytes searched or copied: some milliseconds.
+/// Elements looked at, and blocks of 32 bytes searched or copied.
 const STEPS_MAX: u32 = 1_000_000;
 
 impl Default for Budget {

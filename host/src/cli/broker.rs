@@ -14,8 +14,8 @@ use crate::control::shards::error_chain;
 /// `midplane broker`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It serves what `[embedded_broker]` in the config says. Hosts on this machine then name it as any Kafka, in a config of
-their own:
+It serves what `[embedded_broker]` in the config says. Hosts on this machine
+then name it as any Kafka, in a config of their own:
 
   [broker]
   bootstrap_servers = \"127.0.0.1:9092\"")]

@@ -21,7 +21,7 @@ use crate::data::plugin::{Runtime, RuntimeOptions};
 Examples:
   midplane check
   midplane check --config production.toml --output json
-  midplane check --schema >midplane.schema.json       a JSON Schema of the file, for completion in editors
+  midplane check --schema >midplane.schema.json    for completion in editors
 
 Exit code 3 says that the config, or a plugin that it names, is refused.")]
 pub struct CheckArgs {

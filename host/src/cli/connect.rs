@@ -21,6 +21,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a client that could not connect is asked for more of what it has to say about it.
 const COMPLAINT_WAIT: Duration = Duration::from_millis(20);
+const COMPLAINTS_MAX: usize = 16;
 
 /// Which broker, and for how long to try.
 #[derive(Debug, Clone, Args)]
@@ -130,7 +131,8 @@ impl Endpoint {
         let probe: BaseConsumer<Context> =
             self.client().create_with_context(Context::default()).map_err(Failure::usage)?;
         probe.fetch_metadata(topic, self.left()).map_err(|error| {
-            while probe.poll(COMPLAINT_WAIT).is_some() {}
+            // A client that tries again at once would never be done complaining.
+            let _ = (0..COMPLAINTS_MAX).find(|_| probe.poll(COMPLAINT_WAIT).is_none());
             self.unreachable(probe.context(), &error)
         })
     }

@@ -31,9 +31,9 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  midplane check                                    what would run with ./midplane.toml, or what is wrong with it
-  midplane run                                      run it until SIGTERM or Ctrl-C
-  midplane topic list                               the topics of the broker that ./midplane.toml names
+  midplane check        what would run with ./midplane.toml, or what is wrong
+  midplane run          run it until SIGTERM or Ctrl-C
+  midplane topic list   the topics of the broker that ./midplane.toml names
   echo '{\"amount\": 12}' | midplane topic produce payments
   midplane topic consume payments --from-beginning
 
@@ -41,8 +41,8 @@ Exit codes:
   0 done   1 failed while running   2 wrong usage   3 config or plugin refused
   4 broker or host unreachable   5 stopped, but something was not acknowledged in time
 
-Without a [broker] in the config, `midplane run` starts a broker of its own on this machine, which every Kafka client
-can talk to.";
+Without a [broker] in the config, `midplane run` starts a broker of its own on
+this machine, which every Kafka client can talk to.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -74,7 +74,10 @@ impl ConfigArgs {
     fn load(&self) -> Result<Config, Failure> {
         match config::load(&self.config) {
             Ok(loaded) => Ok(loaded.config),
-            Err(problems) => Err(Failure::refused(problems)),
+            Err(problems) => {
+                let problems = problems.render(check::style(&std::io::stderr()));
+                Err(Failure::refused(format!("the config is refused\n\n{}", problems.trim_end())))
+            }
         }
     }
 }

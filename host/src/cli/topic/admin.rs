@@ -181,6 +181,9 @@ fn reason(code: RDKafkaErrorCode) -> String {
         RDKafkaErrorCode::InvalidTopic => {
             "not a topic name; expected letters, digits, `.`, `_` and `-`, at most 249 of them".to_owned()
         }
+        RDKafkaErrorCode::InvalidConfig => {
+            "the broker refuses a setting, or has none of that name (`--set`)".to_owned()
+        }
         code => code.to_string(),
     }
 }

@@ -1,9 +1,7 @@
 //! `midplane check`: what would run with a config, or all that is wrong with it. Loads the plugins, asks no broker, changes
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
@@ -11,8 +9,8 @@ use serde_json::json;
 use super::topic::Output;
 use super::{ConfigArgs, Exit, Failure};
 use crate::config::model::Config;
-use crate::config::plugins::{self, Available, Found};
 use crate::config::{self, Loaded, Problems, Severity, Style};
+use crate::control::plugins;
 use crate::data::plugin::{Runtime, RuntimeOptions};
 
 /// `midplane check`
@@ -55,7 +53,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 }
 
 fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
-    let available = available(&loaded.config)?;
+    let available = plugins::load(&loaded.config, &runtime(&loaded.config)?).available;
     let mut problems = loaded.against_plugins(&available);
     problems.add(&loaded.warnings);
     if problems.count(Severity::Error) > 0 {
@@ -68,46 +66,11 @@ fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Loads the plugins that routes name, and lists the others.
-fn available(config: &Config) -> Result<Available, Failure> {
-    let used: BTreeSet<&str> =
-        config.routes.iter().flat_map(|route| &route.through).map(|stage| stage.plugin.as_str()).collect();
-    let directory = &config.plugins.directory;
-    let names = match plugins::list(directory) {
-        Ok(names) => names,
-        Err(reason) => return Ok(Available { plugins: BTreeMap::new(), unreadable: Some(reason) }),
-    };
-    let runtime = if names.iter().any(|name| used.contains(name.as_str())) { Some(runtime(config)?) } else { None };
-    let plugins = names.into_iter().map(|name| {
-        let found = match &runtime {
-            Some(runtime) if used.contains(name.as_str()) => load(runtime, config, directory, &name),
-            _ => Found::Unused,
-        };
-        (name, found)
-    });
-    Ok(Available { plugins: plugins.collect(), unreadable: None })
-}
-
 /// With the compile cache of the host where there is one: a check makes no folders.
 fn runtime(config: &Config) -> Result<Runtime, Failure> {
     let cache_directory = config.host.data_directory.is_dir().then(|| config.host.compile_cache());
     let cached = Runtime::new(RuntimeOptions { cache_directory });
     cached.or_else(|_| Runtime::new(RuntimeOptions::default())).map_err(Failure::failed)
-}
-
-fn load(runtime: &Runtime, config: &Config, directory: &Path, name: &str) -> Found {
-    let Some(settings) = config.plugin.get(name) else { return Found::Unused };
-    let bytes = match std::fs::read(directory.join(format!("{name}.wasm"))) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let message = format!("`{name}` can't be read: {}", error.kind());
-            return Found::Refused { message, hint: None };
-        }
-    };
-    match runtime.load(name, &bytes, settings.limits) {
-        Ok(plugin) => Found::from(&*plugin),
-        Err(error) => Found::from(&error),
-    }
 }
 
 /// Problems go to standard error, what would run to standard output; as JSON all goes there, as one value.

@@ -62,7 +62,7 @@ impl ConnectArgs {
         let deadline = Instant::now() + self.timeout;
         let (bootstrap_servers, client) = match &self.bootstrap_servers {
             Some(servers) => (servers.clone(), Vec::new()),
-            None => match self.config.load()?.broker {
+            None => match self.config.load()?.config.broker {
                 Broker::Kafka(kafka) => (kafka.bootstrap_servers, kafka.client.into_iter().collect()),
                 Broker::Embedded(embedded) => (embedded_address(&embedded, deadline)?, Vec::new()),
             },

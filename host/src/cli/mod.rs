@@ -17,8 +17,8 @@ use tracing::Level;
 
 pub use exit::{Exit, Failure};
 
-use crate::config;
-use crate::config::model::Config;
+use crate::config::{self, Loaded, Problems};
+
 use crate::control::logging;
 
 /// Routes events from Kafka topics, through WebAssembly plugins, to Kafka topics.
@@ -71,15 +71,15 @@ impl ConfigArgs {
     ///
     /// # Errors
     /// When it is refused.
-    fn load(&self) -> Result<Config, Failure> {
-        match config::load(&self.config) {
-            Ok(loaded) => Ok(loaded.config),
-            Err(problems) => {
-                let problems = problems.render(check::style(&std::io::stderr()));
-                Err(Failure::refused(format!("the config is refused\n\n{}", problems.trim_end())))
-            }
-        }
+    fn load(&self) -> Result<Loaded, Failure> {
+        config::load(&self.config).map_err(|problems| refused(&problems))
     }
+}
+
+/// The failure that a refused config is: all its problems, as `midplane check` shows them.
+fn refused(problems: &Problems) -> Failure {
+    let problems = problems.render(check::style(&std::io::stderr()));
+    Failure::refused(format!("the config is refused\n\n{}", problems.trim_end()))
 }
 
 /// Runs the command line of this process, and says how it ended.

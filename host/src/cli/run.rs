@@ -3,7 +3,7 @@
 use clap::Args;
 use tracing::Level;
 
-use super::{ConfigArgs, Exit, Failure};
+use super::{ConfigArgs, Exit, Failure, refused};
 use crate::control::logging::{self, Format};
 use crate::control::{run, shards};
 
@@ -20,15 +20,16 @@ pub(super) struct RunArgs {
 
 /// Runs the host, and says how it ended.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let config = args.config.load()?;
+    let loaded = args.config.load()?;
     logging::start(args.log_format, Level::INFO).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
-    let outcome = runtime.block_on(run::run(config));
+    let outcome = runtime.block_on(run::run(loaded));
     // What still runs in the background is of no use to anyone any more.
     runtime.shutdown_background();
     match outcome {
         Ok(true) => Ok(Exit::Done),
         Ok(false) => Ok(Exit::NotClean),
+        Err(run::Error::Refused(problems)) => Err(refused(&problems)),
         Err(error) if error.is_refusal() => Err(Failure::refused(shards::error_chain(&error))),
         Err(error) => Err(Failure::failed(shards::error_chain(&error))),
     }

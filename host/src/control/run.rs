@@ -20,6 +20,7 @@ use super::shards::{self, Shards};
 use super::status::{self, Status};
 use super::topics;
 use crate::config::model::Config;
+use crate::config::{Loaded, Problems, Severity};
 use crate::data::plugin::{self, InstanceError, Plugin, Runtime, RuntimeOptions};
 use crate::data::program::Program;
 use crate::digest;
@@ -37,9 +38,9 @@ pub enum Error {
     /// The data directory.
     #[error(transparent)]
     DataDirectory(#[from] data_directory::Error),
-    /// Plugins that routes name can't be used.
-    #[error("{}", .0.iter().map(|error| shards::error_chain(error)).collect::<Vec<_>>().join("\n"))]
-    Plugins(Vec<plugins::Error>),
+    /// The config and the plugins that are there don't go together.
+    #[error("{0}")]
+    Refused(Problems),
     /// A plugin can't be started with a route's config.
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -74,7 +75,7 @@ pub enum Error {
 impl Error {
     /// Whether the config or a plugin is to blame, so that nothing but a change of those helps.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Plugins(_) | Self::Instance(_) | Self::Topics(topics::Error::Missing(_)))
+        matches!(self, Self::Refused(_) | Self::Instance(_) | Self::Topics(topics::Error::Missing(_)))
             || matches!(self, Self::Kafka(kafka::Error::Setting { .. }))
     }
 }
@@ -83,14 +84,14 @@ impl Error {
 ///
 /// # Errors
 /// Where it can't start, or can't go on.
-pub async fn run(config: Config) -> Result<bool, Error> {
-    let config = Arc::new(config);
+pub async fn run(loaded: Loaded) -> Result<bool, Error> {
+    let config = Arc::new(loaded.config.clone());
     let mut stop = stop_signal()?;
     let data = DataDirectory::open(&config.host.data_directory)?;
     let runtime = Runtime::new(RuntimeOptions { cache_directory: Some(data.compile_cache()) })?;
     let (generation, programs) = blocking({
         let (config, runtime) = (config.clone(), runtime.clone());
-        move || prepare(config, &runtime, data)
+        move || prepare(&loaded, config, &runtime, data)
     })
     .await?;
     let PreparedGeneration { generation, data } = generation;
@@ -121,11 +122,12 @@ struct PreparedGeneration {
 
 /// Loads the plugins, makes a trial instance of each with each route's config, and numbers the generation.
 fn prepare(
+    loaded: &Loaded,
     config: Arc<Config>,
     runtime: &Runtime,
     data: DataDirectory,
 ) -> Result<(PreparedGeneration, Vec<Arc<Program>>), Error> {
-    let plugins = load_plugins(&config, runtime)?;
+    let plugins = load_plugins(loaded, runtime)?;
     let hash = manifest_hash(&config.sha256, &plugins);
     let number = data.number_generation(&hash)?;
     let built_at = SystemTime::now();
@@ -143,20 +145,18 @@ fn prepare(
     Ok((PreparedGeneration { generation, data }, programs))
 }
 
-fn load_plugins(config: &Config, runtime: &Runtime) -> Result<BTreeMap<String, Arc<Plugin>>, Error> {
-    let files = plugins::discover(&config.plugins.directory).map_err(|error| Error::Plugins(vec![error]))?;
-    let named = plugins::named(config);
-    for unused in files.keys().filter(|name| !named.contains(name.as_str())) {
-        tracing::warn!(plugin = unused, "No route names this plugin.");
+/// The plugins, unless the config asks for what they don't have.
+fn load_plugins(loaded: &Loaded, runtime: &Runtime) -> Result<BTreeMap<String, Arc<Plugin>>, Error> {
+    let directory = plugins::load(&loaded.config, runtime);
+    let mut problems = loaded.against_plugins(&directory.available);
+    problems.add(&loaded.warnings);
+    if problems.count(Severity::Error) > 0 {
+        return Err(Error::Refused(problems));
     }
-    let (mut loaded, mut refused) = (BTreeMap::new(), Vec::new());
-    for name in named {
-        match plugins::load_one(config, &files, runtime, name) {
-            Ok(plugin) => _ = loaded.insert(name.to_owned(), plugin),
-            Err(error) => refused.push(error),
-        }
+    for warning in &problems.list {
+        tracing::warn!(offending = warning.offending, problem = warning.message, "The config has a doubtful part.");
     }
-    if refused.is_empty() { Ok(loaded) } else { Err(Error::Plugins(refused)) }
+    Ok(directory.plugins)
 }
 
 /// A host with its broker open.

@@ -31,7 +31,7 @@ on_each_broker!(
          [routes.mike]\n{common}\nthrough = 'faulty-typed'\nwhere = 'event.offset % 3 == 0'\n",
             broker.config()
         ));
-        let event = |number: usize| Record::new("k", if number % 2 == 0 { "twice" } else { "same" });
+        let event = |number: usize| Record::new("k", if number.is_multiple_of(2) { "twice" } else { "same" });
         broker.produce(&input, (0..EVENTS).map(event));
         let host = folder.start();
         wait_settled(broker, &group, &input);

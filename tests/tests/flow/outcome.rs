@@ -90,3 +90,66 @@ pub(crate) fn assert_keys_stay(records: &[Record]) {
         assert_eq!(place, record.partition, "the key {:?} is in two partitions", record.key);
     }
 }
+
+/// The judges themselves: they would be of no use if they let things pass.
+mod judges {
+    use super::*;
+
+    fn output(partition: i32, from: i32, offset: i64, index: u32) -> Record {
+        Record::new("k", "v")
+            .to(partition)
+            .header("midplane-origin", format!("a/b/{from}/{offset}/{index} r@1 p@00000000"))
+    }
+
+    fn letter(from: i32, offset: i64) -> Record {
+        let letter = Record::new("k", "v").to(0).header("midplane-error-partition", from.to_string());
+        letter.header("midplane-error-offset", offset.to_string())
+    }
+
+    #[test]
+    fn origins_are_read_from_outputs_and_letters() {
+        assert_eq!(origin(&output(0, 3, 41, 2)), Origin { partition: 3, offset: 41, product: Product::Output(2) });
+        assert_eq!(origin(&letter(3, 41)), Origin { partition: 3, offset: 41, product: Product::Letter });
+        assert_eq!(route(&output(0, 3, 41, 2)), "r");
+    }
+
+    #[test]
+    fn what_falls_back_is_seen_for_each_pair_of_partitions() {
+        let check = |records: &[Record], expected: &[(i32, i64)]| assert_eq!(fall_backs(records), expected);
+        check(&[], &[]);
+        check(&[output(0, 0, 1, 0), output(0, 0, 1, 1), output(0, 1, 0, 0), output(0, 0, 5, 0), letter(0, 5)], &[]);
+        check(&[output(0, 0, 7, 0), output(1, 0, 3, 0), output(0, 1, 3, 0)], &[]);
+        check(&[output(0, 0, 7, 0), output(0, 0, 7, 0)], &[(0, 7)]);
+        check(&[output(0, 0, 7, 1), output(0, 0, 7, 0)], &[(0, 7)]);
+        check(&[output(0, 2, 7, 0), output(0, 2, 8, 0), output(0, 2, 3, 0), output(0, 2, 4, 0)], &[(2, 3)]);
+    }
+
+    fn assert_found(records: &[Record], repeated_from: i64) {
+        let expected = count(&[output(0, 0, 1, 0), output(0, 0, 2, 0)]);
+        assert_outcomes(&expected, &count(records), |origin| origin.offset >= repeated_from);
+    }
+
+    #[test]
+    fn what_is_complete_passes() {
+        assert_found(&[output(0, 0, 1, 0), output(0, 0, 2, 0)], i64::MAX);
+        assert_found(&[output(0, 0, 1, 0), output(0, 0, 2, 0), output(0, 0, 2, 0)], 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "lost")]
+    fn what_is_lost_is_seen() {
+        assert_found(&[output(0, 0, 2, 0)], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "unexpected")]
+    fn a_letter_in_place_of_nothing_is_seen() {
+        assert_found(&[output(0, 0, 1, 0), output(0, 0, 2, 0), letter(0, 2)], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "repeated")]
+    fn what_repeats_though_committed_is_seen() {
+        assert_found(&[output(0, 0, 1, 0), output(0, 0, 1, 0), output(0, 0, 2, 0)], 2);
+    }
+}

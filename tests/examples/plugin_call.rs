@@ -63,12 +63,12 @@ fn measure(
     let mut worker = Worker::new(prepared.clone());
     let mut verdicts = Verdicts::default();
     for _ in 0..50 {
-        worker.run(&call, &events, &mut verdicts, &mut || {});
+        worker.run(&call, &events, events.len(), &mut verdicts, &mut || {});
     }
     let rounds = 20_000 / batch;
     let started = cpu_time::ThreadTime::now();
     for _ in 0..rounds {
-        worker.run(&call, &events, &mut verdicts, &mut || {});
+        worker.run(&call, &events, events.len(), &mut verdicts, &mut || {});
         assert!(matches!(black_box(verdicts.get(batch - 1)), Verdict::Outputs([_])));
     }
     started.elapsed().as_nanos() as f64 / (rounds * batch) as f64

@@ -62,7 +62,7 @@ fn run(worker: &mut Worker, values: &[String]) -> Vec<String> {
     while said.len() < events.len() {
         let rest = &events[said.len()..];
         let call = Call { route: "orders", generation: 7, attempt: 1 };
-        let answered = worker.run(&call, rest, &mut verdicts, &mut || {});
+        let answered = worker.run(&call, rest, 1, &mut verdicts, &mut || {});
         assert!((1..=rest.len()).contains(&answered) && answered == verdicts.len(), "{answered} of {}", rest.len());
         said.extend((0..answered).map(|index| in_words(&verdicts, index, &rest[index])));
     }
@@ -126,7 +126,7 @@ fn good_events_pass_with_their_bytes_unchanged() {
     let events = (0..1000).map(|offset| event(offset, "value")).collect::<Vec<_>>();
     let mut verdicts = Verdicts::default();
     let call = Call { route: "orders", generation: 1, attempt: 1 };
-    assert_eq!(worker.run(&call, &events, &mut verdicts, &mut || {}), 1000);
+    assert_eq!(worker.run(&call, &events, events.len(), &mut verdicts, &mut || {}), 1000);
     for index in 0..1000 {
         let Verdict::Outputs([output]) = verdicts.get(index) else { panic!("{:?}", verdicts.get(index)) };
         assert_eq!(
@@ -261,7 +261,7 @@ fn a_plugin_that_always_traps_answers_every_event() {
     let events = values.iter().enumerate().map(|(offset, value)| event(offset, value)).collect::<Vec<_>>();
     let mut verdicts = Verdicts::default();
     let call = Call { route: "orders", generation: 1, attempt: 1 };
-    assert_eq!(worker.run(&call, &events, &mut verdicts, &mut || calls += 1), 500);
+    assert_eq!(worker.run(&call, &events, events.len(), &mut verdicts, &mut || calls += 1), 500);
     for index in 0..500 {
         assert!(matches!(verdicts.get(index), Verdict::Failed(failure) if failure.kind == Kind::Trap));
     }
@@ -274,8 +274,20 @@ fn the_shard_is_let_in_while_guests_burn_their_deadlines() {
     let events = values.iter().enumerate().map(|(offset, value)| event(offset, value)).collect::<Vec<_>>();
     let (mut verdicts, mut calls) = (Verdicts::default(), 0);
     let call = Call { route: "orders", generation: 1, attempt: 1 };
-    worker.run(&call, &events, &mut verdicts, &mut || calls += 1);
+    worker.run(&call, &events, events.len(), &mut verdicts, &mut || calls += 1);
     assert!(calls >= 4, "between each two of the calls, which take 100 ms: {calls}");
+}
+
+#[test]
+fn a_turn_ends_before_all_deadlines_are_burnt_unless_more_is_needed() {
+    let mut worker = worker("faulty");
+    let values = vec!["loop".to_owned(); 200];
+    let events = values.iter().enumerate().map(|(offset, value)| event(offset, value)).collect::<Vec<_>>();
+    let mut verdicts = Verdicts::default();
+    let call = Call { route: "orders", generation: 1, attempt: 1 };
+    let answered = worker.run(&call, &events, 1, &mut verdicts, &mut || {});
+    assert!((1..100).contains(&answered), "{answered} of 200, which take 100 ms each");
+    assert!(worker.run(&call, &events[..10], 7, &mut verdicts, &mut || {}) >= 7);
 }
 
 #[test]
@@ -285,7 +297,7 @@ fn outputs_beyond_64_mib_come_in_several_runs() {
     let events = values.iter().enumerate().map(|(offset, value)| event(offset, value)).collect::<Vec<_>>();
     let mut verdicts = Verdicts::default();
     let call = Call { route: "orders", generation: 1, attempt: 1 };
-    let answered = worker.run(&call, &events, &mut verdicts, &mut || {});
+    let answered = worker.run(&call, &events, 1, &mut verdicts, &mut || {});
     assert!((9..=15).contains(&answered), "{answered}");
     assert!(verdicts.bytes_len() < 110 << 20);
 }

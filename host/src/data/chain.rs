@@ -11,14 +11,29 @@ use super::plugin::verdicts::{Field, HeaderList, Output, Verdict, Verdicts};
 
 /// Something that answers a batch: an instance of a plugin with all that keeps it going.
 pub trait Worker {
-    /// Fills the verdicts, in the events' order: one for each, or, where their outputs become too much to be held, for
-    /// fewer, but at least for one. Calls `between` now and then, so that the shard can keep its place in the group.
-    fn run(&mut self, call: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut());
+    /// Fills the verdicts, in the events' order: one for each, or, where their outputs become too much to be held or their
+    /// time too long, for fewer, but at least for one, and however long it takes for the first `at_least`. Calls `between`
+    /// now and then, so that the shard can keep its place in the group.
+    fn run(
+        &mut self,
+        call: &Call<'_>,
+        events: &[Event<'_>],
+        at_least: usize,
+        verdicts: &mut Verdicts,
+        between: &mut dyn FnMut(),
+    );
 }
 
 impl Worker for super::plugin::Worker {
-    fn run(&mut self, call: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut()) {
-        Self::run(self, call, events, verdicts, between);
+    fn run(
+        &mut self,
+        call: &Call<'_>,
+        events: &[Event<'_>],
+        at_least: usize,
+        verdicts: &mut Verdicts,
+        between: &mut dyn FnMut(),
+    ) {
+        Self::run(self, call, events, at_least, verdicts, between);
     }
 }
 
@@ -104,7 +119,7 @@ pub fn run<'a, W: Worker>(
         return forward(events, direct);
     }
     let mut views = Vec::with_capacity(stages.len());
-    descend(stages, workers, call, Cow::Borrowed(events), arenas, between, &mut views);
+    descend(stages, workers, call, Cow::Borrowed(events), 1, arenas, between, &mut views);
     let mut run = Run { ready: Vec::with_capacity(events.len()), answers: Vec::with_capacity(events.len()) };
     for index in 0..events.len() {
         let first = run.ready.len();
@@ -146,12 +161,15 @@ fn forward<'a>(events: &'a [Event<'a>], topic: u16) -> Run<'a> {
     }
 }
 
-/// Runs the first of the stages, and the rest with what it handed on.
+/// Runs the first of the stages, and the rest with what it handed on. `at_least` of its events belong to the first event of
+/// the chain, which has to be answered whole.
+#[expect(clippy::too_many_arguments, reason = "the recursion borrows each of them apart")]
 fn descend<'a, W: Worker>(
     stages: &[Stage],
     workers: &mut [W],
     call: &Call<'_>,
     events: Cow<'a, [Event<'a>]>,
+    at_least: usize,
     arenas: &'a mut [Verdicts],
     between: &mut dyn FnMut(),
     views: &mut Vec<View<'a>>,
@@ -160,7 +178,7 @@ fn descend<'a, W: Worker>(
         return;
     };
     let (arena, arenas) = arenas.split_first_mut().expect("an arena for each stage");
-    workers[stage.worker].run(call, &events, arena, between);
+    workers[stage.worker].run(call, &events, at_least, arena, between);
     assert!(!arena.is_empty() && arena.len() <= events.len(), "a worker answers its first events");
     let verdicts: &'a Verdicts = arena;
     let (mut children, mut handed_on) = (Vec::new(), Vec::new());
@@ -173,9 +191,10 @@ fn descend<'a, W: Worker>(
             }
         }
     }
+    let at_least = children.get(at_least).map_or(handed_on.len(), |first| *first as usize);
     views.push(View { events, verdicts, children });
     if !handed_on.is_empty() {
-        descend(rest, workers, call, Cow::Owned(handed_on), arenas, between, views);
+        descend(rest, workers, call, Cow::Owned(handed_on), at_least, arenas, between, views);
     }
 }
 
@@ -257,13 +276,20 @@ mod tests {
     use super::*;
 
     /// A worker that splits the value at commas onto port 0, sends what begins with `!` to port 1, and fails on `?`.
-    /// Answers so many events at most.
-    struct Splitter(usize);
+    /// Answers so many events at most, and has time for so many.
+    struct Splitter(usize, usize);
 
     impl Worker for Splitter {
-        fn run(&mut self, _: &Call<'_>, events: &[Event<'_>], verdicts: &mut Verdicts, between: &mut dyn FnMut()) {
+        fn run(
+            &mut self,
+            _: &Call<'_>,
+            events: &[Event<'_>],
+            at_least: usize,
+            verdicts: &mut Verdicts,
+            between: &mut dyn FnMut(),
+        ) {
             verdicts.clear();
-            for event in events.iter().take(self.0) {
+            for event in events.iter().take(self.0).take(self.1.max(at_least)) {
                 let first = verdicts.outputs_len();
                 let value = event.value.unwrap_or_default();
                 if value.contains(&b'?') {
@@ -292,10 +318,10 @@ mod tests {
     /// Runs values through `stages` splitters (port 0 handed on, the last one's to topic 0; port 1 to topic 1 + stage),
     /// and prints answers as `topic:value` joined by spaces, or `failed in STAGE`.
     fn check(stages: usize, values: &[&str], expected: &[&str]) {
-        check_bounded(stages, usize::MAX, values, expected);
+        check_bounded(stages, Splitter(usize::MAX, usize::MAX), values, expected);
     }
 
-    fn check_bounded(stages: usize, events_max: usize, values: &[&str], expected: &[&str]) {
+    fn check_bounded(stages: usize, worker: Splitter, values: &[&str], expected: &[&str]) {
         let chain: Vec<_> = (0..stages)
             .map(|stage| Stage {
                 worker: 0,
@@ -319,7 +345,7 @@ mod tests {
             .collect();
         let mut arenas: Vec<_> = (0..stages).map(|_| Verdicts::default()).collect();
         let call = Call { route: "r", generation: 1, attempt: 1 };
-        let run = run(&chain, 0, &mut [Splitter(events_max)], &call, &events, &mut arenas, &mut || ());
+        let run = run(&chain, 0, &mut [worker], &call, &events, &mut arenas, &mut || ());
         let print = |answer: &Answer| match answer {
             Answer::Failed { stage, .. } => {
                 format!("failed in {}", stage.expect("a plugin failed"))
@@ -353,8 +379,20 @@ mod tests {
 
     #[test]
     fn events_that_were_not_answered_are_left_for_later() {
-        check_bounded(1, 2, &["a", "b", "c"], &["0:a", "0:b"]);
-        check_bounded(2, 3, &["a,b", "c,d", "e"], &["0:a 0:b"]);
-        check_bounded(2, 2, &["a,b,c", "d"], &["failed in 1"]);
+        let bounded = |events_max| Splitter(events_max, usize::MAX);
+        check_bounded(1, bounded(2), &["a", "b", "c"], &["0:a", "0:b"]);
+        check_bounded(2, bounded(3), &["a,b", "c,d", "e"], &["0:a 0:b"]);
+        check_bounded(2, bounded(2), &["a,b,c", "d"], &["failed in 1"]);
+    }
+
+    #[test]
+    fn the_first_event_is_answered_whole_however_long_that_takes() {
+        let hurried = |events_max| Splitter(usize::MAX, events_max);
+        check_bounded(1, hurried(1), &["a", "b"], &["0:a"]);
+        check_bounded(2, hurried(1), &["a,!x,b", "c"], &["0:a 1:!x 0:b"]);
+        check_bounded(2, hurried(2), &["a,b,c", "d"], &["0:a 0:b 0:c"]);
+        check_bounded(3, hurried(1), &["a,b", "c"], &["0:a 0:b"]);
+        check_bounded(2, hurried(1), &["?", "c"], &["failed in 0"]);
+        check_bounded(2, hurried(1), &["", "c"], &[""]);
     }
 }

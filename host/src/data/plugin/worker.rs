@@ -14,6 +14,9 @@ use crate::data::failure::Failure;
 
 /// How long the shard goes without looking after its client while guests run, at most one call more.
 const BETWEEN: Duration = Duration::from_millis(50);
+/// How long a shard's other duties may wait while events are answered, at most one batch and its rerun more: the rest of the
+/// events is left to the next call, so that plugins that use up their deadlines delay neither a rebalance nor a stop.
+const TURN: Duration = Duration::from_millis(250);
 /// Outputs that verdicts may hold before the shard takes them away. One batch more may come on top.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
@@ -88,20 +91,23 @@ impl Worker {
     }
 
     /// Answers the events, in their order, into `verdicts`, which it empties first: one verdict each, for all of them, or for
-    /// as many from the first on as hold about 64 MiB of outputs; then the shard sinks those and comes again with the rest. At
-    /// least one, unless there are none. Gives how many.
+    /// as many from the first on as hold about 64 MiB of outputs, or are answered within about 250 ms; then the shard sinks
+    /// those and comes again with the rest. At least one, unless there are none, and time alone leaves none of the first
+    /// `at_least` for later. Gives how many.
     ///
     /// `between` is called between two calls of the guest, once 50 ms have passed since the last time.
     pub fn run(
         &mut self,
         call: &Call<'_>,
         events: &[Event<'_>],
+        at_least: usize,
         verdicts: &mut Verdicts,
         between: &mut dyn FnMut(),
     ) -> usize {
         verdicts.clear();
-        let mut pause = Pause { last: Instant::now(), between };
-        while verdicts.len() < events.len() && (verdicts.is_empty() || verdicts.bytes_len() < OUTPUT_BYTES_MAX) {
+        let now = Instant::now();
+        let mut pause = Pause { last: now, end: now + TURN, at_least: at_least.max(1), between };
+        while verdicts.len() < events.len() && !pause.ends(verdicts) {
             let rest = &events[verdicts.len()..];
             let batch = &rest[..self.pacing.cut(rest)];
             match self.attempt(call, batch, verdicts) {
@@ -122,7 +128,7 @@ impl Worker {
     /// One by one, so that only the guilty event suffers.
     fn run_singly(&mut self, call: &Call<'_>, batch: &[Event<'_>], verdicts: &mut Verdicts, pause: &mut Pause<'_>) {
         for event in batch.chunks(1) {
-            if verdicts.bytes_len() >= OUTPUT_BYTES_MAX {
+            if pause.ends(verdicts) {
                 return;
             }
             pause.offer();
@@ -199,13 +205,22 @@ fn answer_with(verdicts: &mut Verdicts, failure: Failure) {
     verdicts.fail(first_output, failure);
 }
 
-/// Lets the shard look after its client from time to time.
+/// Lets the shard look after its client from time to time, and after everything else at the end of the turn.
 struct Pause<'a> {
     last: Instant,
+    end: Instant,
+    at_least: usize,
     between: &'a mut dyn FnMut(),
 }
 
 impl Pause<'_> {
+    /// Whether what is answered is enough for now.
+    fn ends(&self, verdicts: &Verdicts) -> bool {
+        !verdicts.is_empty()
+            && (verdicts.bytes_len() >= OUTPUT_BYTES_MAX
+                || verdicts.len() >= self.at_least && Instant::now() >= self.end)
+    }
+
     fn offer(&mut self) {
         if self.last.elapsed() >= BETWEEN {
             (self.between)();

@@ -276,7 +276,13 @@ impl Part<'_, '_> {
             let (arenas, behind) = rest.split_at_mut(plan.stages.len());
             rest = behind;
             let call = Call { route: &plan.id, generation: program.generation, attempt: self.attempt };
-            let events = chosen.events();
+            // What a route before left for later is left by all: answers beyond it would be thrown away.
+            let events = match chosen {
+                Chosen::All(events) => &events[..answers.len()],
+                Chosen::Some(events) => {
+                    &events[..picked.events.partition_point(|event| (*event as usize) < answers.len())]
+                }
+            };
             let run = if events.is_empty() {
                 chain::Run::default()
             } else {
@@ -368,15 +374,6 @@ impl Part<'_, '_> {
 enum Chosen<'a> {
     All(&'a [Event<'a>]),
     Some(Vec<Event<'a>>),
-}
-
-impl<'a> Chosen<'a> {
-    fn events(&'a self) -> &'a [Event<'a>] {
-        match self {
-            Chosen::All(events) => events,
-            Chosen::Some(events) => events,
-        }
-    }
 }
 
 fn choose<'a>(events: &'a [Event<'a>], picked: &[Picked]) -> Vec<Chosen<'a>> {

@@ -134,14 +134,15 @@ pub fn select(
             let plan = &plans[usize::from(*route)];
             let index = index as u32;
             match &plan.filter {
-                _ if looping => {
-                    let message = format!("the event has passed {} routers", origin::HOPS_MAX);
-                    picked.failed.push((index, Failure::new(Kind::Loop, message)));
-                }
                 Some(filter) => {
                     apply(plan, filter.evaluate(event, scratch), index, &mut counts[usize::from(*route)], picked)
                 }
                 None => picked.events.push(index),
+            }
+            // A route that doesn't take the event has no part in its going in circles.
+            if looping && picked.events.pop_if(|taken| *taken == index).is_some() {
+                let message = format!("the event has passed {} routers", origin::HOPS_MAX);
+                picked.failed.push((index, Failure::new(Kind::Loop, message)));
             }
         }
     }

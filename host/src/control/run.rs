@@ -18,13 +18,13 @@ use super::generation::{Generation, manifest_hash};
 use super::plugins;
 use super::shards::{self, Shards};
 use super::status::{self, Status};
-use super::topics;
+use super::topics::{self, Found};
 use crate::config::model::Config;
 use crate::config::{Loaded, Problems, Severity};
 use crate::data::plugin::{self, InstanceError, Plugin, Runtime, RuntimeOptions};
 use crate::data::program::Program;
 use crate::digest;
-use crate::kafka::topics::{TopicInfo, Topics};
+use crate::kafka::topics::Topics;
 use crate::kafka::{self, AdminSettings};
 
 /// How often it is looked whether the broker answers, and which topics patterns match.
@@ -178,17 +178,17 @@ impl Host {
         let client_id = format!("midplane.{}", self.instance);
         let connection = self.broker.connection().clone();
         let topics = Arc::new(Topics::new(&AdminSettings { connection, client_id })?);
-        let present = self.prepare_topics(&topics, &programs, stop).await?;
+        let found = self.prepare_topics(&topics, &programs, stop).await?;
         self.status.broker_answers(true);
 
         let mut shards = Shards::default();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         for (group, program) in self.config.groups.iter().zip(programs) {
-            let read = topics::of_group(&program, &present);
-            let partitions = present.iter().filter(|topic| read.contains(&topic.name));
+            let read = topics::of_group(&program, &found.present);
+            let partitions = found.present.iter().filter(|topic| read.contains(&topic.name));
             let partitions = partitions.map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
             let count = shards::count(group, self.config.groups.len(), cores, partitions);
-            shards.start(program, count, self.broker.connection(), &self.instance, &present, &self.status)?;
+            shards.start(program, count, self.broker.connection(), &self.instance, &found, &self.status)?;
         }
         self.status.serves(live(generation));
         let failed = self.watch(&mut shards, &topics, stop).await;
@@ -203,7 +203,7 @@ impl Host {
         topics: &Arc<Topics>,
         programs: &[Arc<Program>],
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Vec<TopicInfo>, Error> {
+    ) -> Result<Found, Error> {
         let stopping = Arc::new(AtomicBool::new(false));
         let job = blocking({
             let (config, topics, programs) = (self.config.clone(), topics.clone(), programs.to_vec());
@@ -216,12 +216,13 @@ impl Host {
                 for (group, program) in config.groups.iter().zip(&programs) {
                     topics::begin(&connection, &client_id, program, group.start, &present, &stopping)?;
                 }
-                Ok(present)
+                let sizes = topics::sizes(&topics, &programs);
+                Ok(Found { present, sizes })
             }
         });
         tokio::pin!(job);
         tokio::select! {
-            present = &mut job => present,
+            found = &mut job => found,
             _ = stop.wait_for(|stop| *stop) => {
                 stopping.store(true, Ordering::Relaxed);
                 job.await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::status::Status;
-use super::topics;
+use super::topics::{self, Found};
 use crate::config::model::Group;
 use crate::data::program::Program;
 use crate::data::shard::{Command, Ended, Health, Settings, Shard};
@@ -86,10 +86,12 @@ impl Shards {
         count: usize,
         connection: &Connection,
         instance: &str,
-        present: &[TopicInfo],
+        found: &Found,
         status: &Status,
     ) -> Result<(), Error> {
-        let topics = topics::of_group(&program, present);
+        let topics = topics::of_group(&program, &found.present);
+        let output = |name: &String| (name.clone(), found.sizes.record_bytes_max(name, connection));
+        let outputs: Vec<_> = program.topics.iter().map(output).collect();
         let mut commands = Vec::with_capacity(count);
         for number in 0..count {
             let shard = format!("{}/{number}", program.group);
@@ -101,6 +103,8 @@ impl Shards {
                 consumer_buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
                 producer_buffer_bytes: kafka::settings::PRODUCER_BUFFER_BYTES * 2,
                 record_bytes_max: kafka::settings::RECORD_BYTES_MAX,
+                batch_bytes_max: found.sizes.batch_bytes_max(&program.topics),
+                outputs: outputs.clone(),
                 program: program.clone(),
                 topics: topics.clone(),
             };

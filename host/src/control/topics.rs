@@ -1,7 +1,7 @@
 //! The topics that a config needs: waited for, made or refused before anything runs, and watched while it runs. Decides
 //! nothing about events.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,6 +98,57 @@ pub fn prepare(config: &Config, topics: &Topics, present: &[TopicInfo]) -> Resul
     Ok(())
 }
 
+/// What was found at the start.
+#[derive(Debug, Default, Clone)]
+pub struct Found {
+    /// The topics that there are.
+    pub present: Vec<TopicInfo>,
+    /// What those take that routes write to.
+    pub sizes: Sizes,
+}
+
+/// What the topics take that routes write to.
+#[derive(Debug, Default, Clone)]
+pub struct Sizes {
+    /// By topic, the bytes of the largest batch. Of a topic that isn't here, the broker didn't say it.
+    batch_bytes_max: BTreeMap<String, usize>,
+}
+
+impl Sizes {
+    /// The largest batch that every one of these topics takes.
+    pub fn batch_bytes_max(&self, topics: &[String]) -> usize {
+        let known = topics.iter().filter_map(|topic| self.batch_bytes_max.get(topic));
+        known.copied().min().unwrap_or(kafka::settings::BATCH_BYTES_MAX)
+    }
+
+    /// The largest record that is worth trying on a topic. Where the client compresses, only the broker can tell.
+    pub fn record_bytes_max(&self, topic: &str, connection: &Connection) -> usize {
+        let compression = |name: &str| connection.client.get(name).is_some_and(|codec| codec != "none");
+        let known = self.batch_bytes_max.get(topic).copied();
+        let known = known.filter(|_| !compression("compression.type") && !compression("compression.codec"));
+        known.unwrap_or(usize::MAX).min(kafka::settings::RECORD_BYTES_MAX)
+    }
+}
+
+/// Asks what the topics take that routes write to. Where the broker doesn't say, it is found out by trying.
+pub fn sizes(topics: &Topics, programs: &[Arc<Program>]) -> Sizes {
+    let written: BTreeSet<&str> = programs.iter().flat_map(|program| &program.topics).map(String::as_str).collect();
+    let written: Vec<_> = written.into_iter().collect();
+    let mut batch_bytes_max = BTreeMap::new();
+    match topics.batch_bytes_max(&written, ANSWER_TIMEOUT) {
+        Ok(sizes) => {
+            let known = written.iter().zip(sizes).filter_map(|(topic, bytes)| Some(((*topic).to_owned(), bytes?)));
+            batch_bytes_max.extend(known);
+            if batch_bytes_max.len() < written.len() {
+                let unknown = written.len() - batch_bytes_max.len();
+                tracing::info!(unknown, "The broker does not say of all topics how large a record they take.");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "The broker does not say how large a record its topics take."),
+    }
+    Sizes { batch_bytes_max }
+}
+
 /// The topics that a group reads: those that its routes name, and those there are that a pattern matches.
 pub fn of_group(program: &Program, present: &[TopicInfo]) -> Vec<String> {
     let mut topics: BTreeSet<String> = program.index.named().map(str::to_owned).collect();
@@ -151,6 +202,24 @@ pub fn begin(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_smallest_topic_bounds_batches_and_each_bounds_its_records() {
+        let sizes = Sizes { batch_bytes_max: BTreeMap::from([("a".to_owned(), 5000), ("b".to_owned(), 2000)]) };
+        let batch =
+            |topics: &[&str]| sizes.batch_bytes_max(&topics.iter().map(|&topic| topic.to_owned()).collect::<Vec<_>>());
+        assert_eq!(batch(&["a", "b", "unknown"]), 2000);
+        assert_eq!(batch(&["a"]), 5000);
+        assert_eq!(batch(&["unknown"]), kafka::settings::BATCH_BYTES_MAX);
+        let record = |topic, codec: Option<&str>| {
+            let client = codec.map(|codec| ("compression.type".to_owned(), codec.to_owned())).into_iter().collect();
+            sizes.record_bytes_max(topic, &Connection { bootstrap: String::new(), client })
+        };
+        assert_eq!(record("b", None), 2000);
+        assert_eq!(record("b", Some("none")), 2000);
+        assert_eq!(record("b", Some("zstd")), kafka::settings::RECORD_BYTES_MAX);
+        assert_eq!(record("unknown", None), kafka::settings::RECORD_BYTES_MAX);
+    }
 
     #[test]
     fn missing_topics_come_with_the_command_that_makes_them() {

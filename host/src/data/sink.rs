@@ -82,23 +82,18 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink for output topics, by number.
+    /// A sink for output topics, by number, each with the bytes of one record that it takes.
     ///
     /// # Errors
     /// Where a topic can't have its name.
-    pub fn new(
-        mut producer: Producer,
-        topics: &[String],
-        buffer_bytes: usize,
-        record_bytes_max: usize,
-    ) -> Result<Self, kafka::Error> {
+    pub fn new(mut producer: Producer, topics: &[(String, usize)], buffer_bytes: usize) -> Result<Self, kafka::Error> {
         let mut outputs = Vec::with_capacity(topics.len());
         let mut by_topic = Vec::with_capacity(topics.len());
-        for (number, name) in topics.iter().enumerate() {
+        for (number, (name, record_bytes_max)) in topics.iter().enumerate() {
             let topic = producer.topic(name)?;
             debug_assert_eq!(topic.index(), by_topic.len(), "topics are counted in the order of first mention");
             by_topic.push(number as u16);
-            outputs.push(Output { name: name.clone(), topic, bytes_in_flight: 0, record_bytes_max });
+            outputs.push(Output { name: name.clone(), topic, bytes_in_flight: 0, record_bytes_max: *record_bytes_max });
         }
         let bytes_max = buffer_bytes / BUFFER_SHARE;
         Ok(Self {

@@ -44,6 +44,9 @@ pub struct ProducerSettings {
     pub buffer_bytes: usize,
     /// The largest record that is tried; what a topic takes is the topic's own setting.
     pub record_bytes_max: usize,
+    /// The largest batch that records are gathered into: a topic refuses a batch that is larger than it takes whole, the
+    /// small records in it too. A record that is larger goes alone.
+    pub batch_bytes_max: usize,
 }
 
 /// What [`super::Topics`] needs.
@@ -62,6 +65,9 @@ pub const PRODUCER_BUFFER_BYTES: usize = 16 << 20;
 /// The largest record tried by default: the topic's `max.message.bytes` decides long before.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
+/// 1 MB: more costs more memory for the same events.
+pub const BATCH_BYTES_MAX: usize = 1_000_000;
+
 type Pairs = BTreeMap<String, String>;
 
 fn with(connection: &Connection, client_id: &str, defaults: &[(&str, String)], owned: &[(&str, &str)]) -> Pairs {
@@ -72,6 +78,8 @@ fn with(connection: &Connection, client_id: &str, defaults: &[(&str, String)], o
     pairs.extend(owned.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     pairs
 }
+
+const BATCH_SIZE: &str = "batch.size";
 
 /// What an operator may override, for all kinds of clients.
 fn common() -> Vec<(&'static str, String)> {
@@ -123,7 +131,7 @@ impl ProducerSettings {
         let mut defaults = common();
         defaults.extend([
             ("linger.ms", "5".to_owned()),
-            ("batch.size", "1000000".to_owned()),
+            (BATCH_SIZE, BATCH_BYTES_MAX.to_string()),
             ("batch.num.messages", "10000".to_owned()),
             // The producer counts bytes by itself, keys included, and lets a record pass alone that is larger than the buffer.
             (
@@ -141,7 +149,12 @@ impl ProducerSettings {
             // Java's: the same key meets its partition, whoever wrote it.
             ("partitioner", "murmur2_random"),
         ];
-        with(&self.connection, &self.client_id, &defaults, &owned)
+        let mut pairs = with(&self.connection, &self.client_id, &defaults, &owned);
+        // An operator may ask for smaller batches, but not for larger ones than the topics take.
+        if pairs[BATCH_SIZE].parse().is_ok_and(|bytes: usize| bytes > self.batch_bytes_max) {
+            pairs.insert(BATCH_SIZE.to_owned(), self.batch_bytes_max.max(1).to_string());
+        }
+        pairs
     }
 }
 
@@ -176,6 +189,27 @@ mod tests {
         check("auto.offset.reset", "latest", "error");
         check("isolation.level", "read_uncommitted", "read_committed");
         check("bootstrap.servers", "elsewhere:1", "127.0.0.1:1");
+    }
+
+    #[test]
+    fn batches_are_no_larger_than_any_topic_takes() {
+        let check = |asked: Option<&str>, batch_bytes_max: usize, expected: &str| {
+            let asked = asked.map(|bytes| ("batch.size".to_owned(), bytes.to_owned()));
+            let client = asked.into_iter().collect();
+            let settings = ProducerSettings {
+                connection: Connection { bootstrap: "127.0.0.1:1".to_owned(), client },
+                client_id: "c".to_owned(),
+                buffer_bytes: PRODUCER_BUFFER_BYTES,
+                record_bytes_max: RECORD_BYTES_MAX,
+                batch_bytes_max,
+            };
+            assert_eq!(settings.pairs()["batch.size"], expected);
+        };
+        check(None, usize::MAX, "1000000");
+        check(None, 2000, "2000");
+        check(Some("500"), 2000, "500");
+        check(Some("3000"), 2000, "2000");
+        check(Some("3000"), usize::MAX, "3000");
     }
 
     #[test]

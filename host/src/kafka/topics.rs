@@ -1,5 +1,6 @@
 //! What topics there are, and making new ones: over a client of its own that belongs to no group.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use super::consumer::answered;
 use super::error::{Code, Error};
 use super::native::{Client, Kind, Queue, c_string, lossy, timeout_ms};
 use super::settings::AdminSettings;
+
+/// The topic's setting that bounds a batch, and so a record, as written to it.
+const BATCH_BYTES_MAX: &str = "max.message.bytes";
 
 /// A topic, as the broker describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,7 @@ impl Topics {
             requests.push(Request::new(topic)?);
         }
         let mut raw: Vec<_> = requests.iter().map(|request| request.0).collect();
-        let options = Options::new(&self.client, timeout);
+        let options = Options::new(&self.client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout);
         let answers = Queue::new(&self.client);
         // SAFETY: all are live; the requests are copied.
         unsafe {
@@ -125,6 +129,54 @@ impl Topics {
             }
         }
         Ok(())
+    }
+
+    /// What each topic takes: the largest batch of records, in bytes, as it stands in its `max.message.bytes`. None where the
+    /// broker doesn't say it of this one.
+    ///
+    /// # Errors
+    /// The broker's silence, or where it refuses the request as a whole.
+    pub fn batch_bytes_max(&self, topics: &[&str], timeout: Duration) -> Result<Vec<Option<usize>>, Error> {
+        const ACTION: &str = "describe topics";
+        self.serve();
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let resources = topics.iter().map(|topic| Resource::new(topic)).collect::<Result<Vec<_>, _>>()?;
+        let mut raw: Vec<_> = resources.iter().map(|resource| resource.0).collect();
+        let options =
+            Options::new(&self.client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout);
+        let answers = Queue::new(&self.client);
+        // SAFETY: all are live; the resources are copied.
+        unsafe {
+            rdsys::rd_kafka_DescribeConfigs(self.client.raw(), raw.as_mut_ptr(), raw.len(), options.0, answers.raw());
+        }
+        let Some(answer) = answers.poll(timeout + Duration::from_secs(1)) else {
+            return answered(ACTION, Code::TIMED_OUT, timeout).map(|()| Vec::new());
+        };
+        answered(ACTION, answer.code(), timeout)?;
+        let mut found = HashMap::new();
+        // SAFETY: the answer is live, and holds as many resources as it says, each as many entries; they live as long as it
+        // does, and so do their names and values.
+        unsafe {
+            let (mut count, mut entries) = (0, 0);
+            let result = rdsys::rd_kafka_event_DescribeConfigs_result(answer.raw());
+            let described = rdsys::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
+            for index in 0..count {
+                let resource = *described.add(index);
+                let configs = rdsys::rd_kafka_ConfigResource_configs(resource, &mut entries);
+                let values = (0..entries)
+                    .map(|entry| *configs.add(entry))
+                    .filter(|entry| lossy(rdsys::rd_kafka_ConfigEntry_name(*entry)) == BATCH_BYTES_MAX);
+                for entry in values {
+                    let value = rdsys::rd_kafka_ConfigEntry_value(entry);
+                    if let Some(bytes) = (!value.is_null()).then(|| lossy(value).parse().ok()).flatten() {
+                        found.insert(lossy(rdsys::rd_kafka_ConfigResource_name(resource)).into_owned(), bytes);
+                    }
+                }
+            }
+        }
+        Ok(topics.iter().map(|topic| found.get(*topic).copied()).collect())
     }
 
     /// Takes what the client has to say out of its queue, which nobody polls otherwise.
@@ -179,20 +231,41 @@ impl Drop for Request {
     }
 }
 
+/// A topic whose settings are asked for.
+struct Resource(*mut rdsys::rd_kafka_ConfigResource_t);
+
+impl Resource {
+    fn new(topic: &str) -> Result<Self, Error> {
+        let (topic, setting) = (c_string(topic)?, c_string(BATCH_BYTES_MAX)?);
+        // SAFETY: the strings end in NUL and are copied. The one setting is asked for, rather than all of them; its value
+        // means nothing, but may not be missing.
+        unsafe {
+            let kind = rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+            let resource = Self(rdsys::rd_kafka_ConfigResource_new(kind, topic.as_ptr()));
+            rdsys::rd_kafka_ConfigResource_set_config(resource.0, setting.as_ptr(), c"".as_ptr());
+            Ok(resource)
+        }
+    }
+}
+
+impl Drop for Resource {
+    fn drop(&mut self) {
+        // SAFETY: the resource is live, and this value's.
+        unsafe { rdsys::rd_kafka_ConfigResource_destroy(self.0) }
+    }
+}
+
 struct Options(*mut rdsys::rd_kafka_AdminOptions_t);
 
 impl Options {
-    fn new(client: &Client, timeout: Duration) -> Self {
+    fn new(client: &Client, operation: rdsys::rd_kafka_admin_op_t, timeout: Duration) -> Self {
         let milliseconds = timeout_ms(timeout).max(1);
         let mut text = [0_u8; 512];
         let (room, length) = (text.as_mut_ptr().cast(), text.len());
         // SAFETY: the client is live, and so are the options; the text is as long as is said. Both times are in the range
-        // that is allowed, so that neither call fails.
+        // that is allowed, so that neither call fails; the second one means nothing to operations that only ask.
         unsafe {
-            let options = rdsys::rd_kafka_AdminOptions_new(
-                client.raw(),
-                rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS,
-            );
+            let options = rdsys::rd_kafka_AdminOptions_new(client.raw(), operation);
             rdsys::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds.min(3_600_000), room, length);
             rdsys::rd_kafka_AdminOptions_set_operation_timeout(options, milliseconds.min(3_600_000), room, length);
             Self(options)

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use midplane::kafka::settings::{PRODUCER_BUFFER_BYTES, RECORD_BYTES_MAX};
+use midplane::kafka::settings::{BATCH_BYTES_MAX, PRODUCER_BUFFER_BYTES, RECORD_BYTES_MAX};
 use midplane::kafka::{
     AdminSettings, Connection, NewTopic, Outgoing, ProduceError, Producer, ProducerSettings, Report, Topics,
 };
@@ -97,6 +97,7 @@ impl<'a> Bench<'a> {
             client_id: "bench".to_owned(),
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
         })?;
         let topic = producer.topic(&self.input)?;
         let mut failed = None;

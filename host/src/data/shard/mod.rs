@@ -45,6 +45,10 @@ pub struct Settings {
     pub producer_buffer_bytes: usize,
     /// The largest record that is tried.
     pub record_bytes_max: usize,
+    /// The largest batch of records that is written.
+    pub batch_bytes_max: usize,
+    /// The topics that are written to, as the program numbers them, each with the bytes of one record that it takes.
+    pub outputs: Vec<(String, usize)>,
     /// What it follows.
     pub program: Arc<Program>,
     /// The topics to begin with.
@@ -98,8 +102,9 @@ impl Shard {
             client_id,
             buffer_bytes,
             record_bytes_max: settings.record_bytes_max,
+            batch_bytes_max: settings.batch_bytes_max,
         })?;
-        let sink = Sink::new(producer, &program.topics, buffer_bytes, settings.record_bytes_max)?;
+        let sink = Sink::new(producer, &settings.outputs, buffer_bytes)?;
         if settings.topics.is_empty() {
             // There is nothing to join the group for, before a pattern matches.
             health.assigned();

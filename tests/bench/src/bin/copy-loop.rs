@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use midplane::kafka::settings::{CONSUMER_BUFFER_BYTES, PRODUCER_BUFFER_BYTES, RECORD_BYTES_MAX};
+use midplane::kafka::settings::{BATCH_BYTES_MAX, CONSUMER_BUFFER_BYTES, PRODUCER_BUFFER_BYTES, RECORD_BYTES_MAX};
 use midplane::kafka::{
     Connection, Consumer, ConsumerSettings, Entry, Error, Happening, Outgoing, OwnedHeaders, Partition, ProduceError,
     Producer, ProducerSettings, Record, Report, Topic, start,
@@ -96,6 +96,7 @@ impl Loop {
             client_id,
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
         })?;
         let to = producer.topic(to)?;
         let from = from.to_owned();

@@ -194,6 +194,19 @@ impl Host {
         self.wait(DEADLINE).code()
     }
 
+    /// Asks it to stop, and waits until it has. Gives the exit code, and everything that it logged.
+    ///
+    /// # Panics
+    /// When it doesn't in time.
+    pub fn finish(mut self) -> (Option<i32>, Vec<String>) {
+        self.signal(Signal::TERM);
+        let code = self.wait(DEADLINE).code();
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log is read to its end");
+        }
+        (code, self.log())
+    }
+
     /// Kills it as `kill -9` does.
     ///
     /// # Panics

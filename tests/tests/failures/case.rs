@@ -1,0 +1,194 @@
+//! A config with names of its own on a broker that others use too, and what is asked again and again of its outcome.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use midplane_tests::wait::wait_until;
+use midplane_tests::{Broker, Folder, Host, Record, plugins, records};
+
+/// For all of a test's events, on a machine that does ten other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The prefix of the headers that a letter adds.
+const ERROR: &str = "midplane-error-";
+
+/// A folder with a config and plugins, for one broker.
+pub(crate) struct Case<'b> {
+    pub(crate) broker: &'b Broker,
+    pub(crate) folder: Folder,
+    suffix: String,
+}
+
+impl<'b> Case<'b> {
+    /// The config begins with the broker's table, and each `~` in it is what makes this case's names unique. Every fixture
+    /// is there as a plugin, `chatty` is `faulty` once more.
+    pub(crate) fn new(broker: &'b Broker, config: &str) -> Self {
+        let case = Self { broker, folder: Folder::new(""), suffix: broker.unique("") };
+        case.configure(config);
+        let directory = case.folder.path().join("plugins");
+        fs::create_dir(&directory).expect("a folder");
+        for (name, built) in
+            [("chatty", "faulty"), ("faulty", "faulty"), ("faulty-typed", "faulty-typed"), ("sleeper", "sleeper")]
+        {
+            if config.contains(&format!("\"{name}\"")) {
+                let path = directory.join(name).with_extension("wasm");
+                fs::copy(plugins::wasm(built), path).expect("a copy");
+            }
+        }
+        case
+    }
+
+    /// Another config, for the next host.
+    pub(crate) fn configure(&self, config: &str) {
+        let broker = self.broker.toml();
+        self.folder.write(&format!("{broker}create_topics = true\n{}", config.replace('~', &self.suffix)));
+    }
+
+    /// What a name that ends in `~` is called.
+    pub(crate) fn name(&self, stem: &str) -> String {
+        format!("{stem}{}", self.suffix)
+    }
+
+    /// Makes the topic `STEM~`.
+    pub(crate) fn create(&self, stem: &str, partitions: i32) {
+        self.broker.create(&self.name(stem), partitions, &[]);
+    }
+
+    /// Writes to the topic `STEM~`.
+    pub(crate) fn produce(&self, stem: &str, records: impl IntoIterator<Item = Record>) {
+        self.broker.produce(&self.name(stem), records);
+    }
+
+    /// Everything in the topic `STEM~`.
+    pub(crate) fn all(&self, stem: &str) -> Vec<Record> {
+        self.broker.consume_all(&self.name(stem))
+    }
+
+    /// Waits until so many records are in the topic `STEM~`.
+    pub(crate) fn wait_for(&self, stem: &str, count: usize) -> Vec<Record> {
+        records::consume(self.broker.servers(), &self.name(stem), count, PATIENCE)
+    }
+
+    /// What the group `group~` has committed of a partition of `in~`.
+    pub(crate) fn committed(&self, partition: i32) -> Option<i64> {
+        let all = records::committed(self.broker.servers(), &self.name("group"), &self.name("in"));
+        all[&partition].0
+    }
+
+    /// Waits until the group `group~` has committed this offset of a partition of `in~`.
+    pub(crate) fn wait_for_commit(&self, partition: i32, offset: i64) {
+        let what = format!("offset {offset} of partition {partition} is committed");
+        wait_until(&what, PATIENCE, || self.committed(partition) == Some(offset));
+    }
+
+    /// Waits until the group `group~` has committed all of `in~`.
+    pub(crate) fn wait_for_end(&self) {
+        let (group, topic) = (self.name("group"), self.name("in"));
+        wait_until("everything is committed", PATIENCE, || self.broker.lag(&group, &topic) == 0);
+    }
+
+    /// Runs a host until everything is committed, and stops it.
+    pub(crate) fn run(&self) -> Vec<String> {
+        let host = self.folder.start();
+        self.wait_for_end();
+        stop(host)
+    }
+
+    /// Compares a letter with the event that it is about, header by header.
+    #[track_caller]
+    pub(crate) fn check_letter(&self, letter: &Record, event: &Record, expected: &Expected<'_>) {
+        assert_eq!((&letter.key, &letter.value, letter.timestamp), (&event.key, &event.value, event.timestamp));
+        self.check_letter_headers(letter, event, expected, &[]);
+    }
+
+    /// Compares a letter's headers: the event's own first, unchanged, then those of the contract, and `more`.
+    #[track_caller]
+    pub(crate) fn check_letter_headers(
+        &self,
+        letter: &Record,
+        event: &Record,
+        expected: &Expected<'_>,
+        more: &[(&str, &str)],
+    ) {
+        let (own, added) = letter.headers.split_at(event.headers.len());
+        assert_eq!(own, event.headers);
+        let mut added: Vec<_> = added
+            .iter()
+            .map(|(name, value)| {
+                let name = name.strip_prefix(ERROR).unwrap_or_else(|| panic!("a letter gained the header `{name}`"));
+                (name, std::str::from_utf8(value.as_deref().unwrap_or_default()).expect("text"))
+            })
+            .collect();
+        added.sort_unstable();
+        let text = |name: &str| added.iter().find(|(found, _)| *found == name).map_or("", |(_, value)| *value);
+        let (message, timestamp) = (text("message").to_owned(), text("timestamp").to_owned());
+        assert!(!message.is_empty(), "a letter without a message");
+        let written: u64 = timestamp.parse().expect("milliseconds");
+        assert!((now_ms() - 3_600_000..=now_ms()).contains(&written), "{written}");
+        let (topic, attempts) = (self.name("in"), expected.attempts.to_string());
+        let (partition, offset) = (event.partition.unwrap_or_default().to_string(), event.offset.to_string());
+        let version = expected.plugin.map(|plugin| self.version(plugin));
+        let mut wanted = vec![
+            ("attempts", attempts.as_str()),
+            ("kind", expected.kind),
+            ("message", &message),
+            ("offset", &offset),
+            ("partition", &partition),
+            ("route", expected.route),
+            ("timestamp", &timestamp),
+            ("topic", &topic),
+        ];
+        wanted.extend(expected.plugin.map(|plugin| ("plugin", plugin)));
+        wanted.extend(version.as_deref().map(|version| ("plugin-version", version)));
+        wanted.extend(more);
+        wanted.sort_unstable();
+        assert_eq!(added, wanted);
+    }
+
+    /// The version of a plugin: the SHA-256 of its file.
+    pub(crate) fn version(&self, plugin: &str) -> String {
+        let path = self.folder.path().join("plugins").join(plugin).with_extension("wasm");
+        midplane::digest::hex(&midplane::digest::of(&fs::read(path).expect("the plugin's file")))
+    }
+}
+
+/// What a letter is to say.
+pub(crate) struct Expected<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) plugin: Option<&'a str>,
+    pub(crate) attempts: u32,
+}
+
+/// Stops a host, which must be a clean end. Gives its log.
+pub(crate) fn stop(host: Host) -> Vec<String> {
+    let (code, log) = host.finish();
+    assert_eq!(code, Some(0), "{}", log.join("\n"));
+    log
+}
+
+/// Records with these values for one partition, all with the same key.
+pub(crate) fn orders<'a>(partition: i32, values: &'a [&'a str]) -> impl Iterator<Item = Record> + 'a {
+    values.iter().map(move |value| Record::new(format!("key-{partition}"), value).to(partition))
+}
+
+/// The values, as text.
+pub(crate) fn texts(records: &[Record]) -> Vec<&str> {
+    records.iter().map(Record::text).collect()
+}
+
+/// Where the event of an output was: partition, offset, and the output's index.
+pub(crate) fn origin(output: &Record) -> (i32, i64, u32) {
+    let origin = output.header_text("midplane-origin").expect("outputs have an origin");
+    let place = origin.split(' ').next().unwrap_or_default();
+    let mut parts = place.rsplit('/');
+    let mut part = || parts.next().unwrap_or_default();
+    let (index, offset, partition) = (part(), part(), part());
+    let number = "a number";
+    (partition.parse().expect(number), offset.parse().expect(number), index.parse().expect(number))
+}
+
+/// The time, in milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,12 @@
+//! What fails, and what becomes of it: every event has one outcome, every bad one a letter that says why, and whoever is
+//! near goes on. On every broker.
+
+mod case;
+mod filter;
+mod letter;
+mod origin;
+mod permanent;
+mod poison;
+mod size;
+mod stop;
+mod transient;

@@ -1,0 +1,60 @@
+//! Failures that pass, and those that don't in time.
+
+use midplane_tests::on_each_broker;
+
+use crate::case::{Case, Expected, orders, origin, texts};
+
+const CONFIG: &str = r#"
+[groups."group~"]
+shards = 1
+
+[routes.faulty]
+from = "in~"
+through = "faulty"
+to = "out~"
+group = "group~"
+
+[routes.faulty.failure]
+attempts = 4
+backoff = { first = "500ms", max = "1s", jitter = 0.0 }
+dead_letter = "letters~"
+"#;
+
+on_each_broker!(
+    fn a_partition_waits_for_its_event_and_the_others_do_not(broker: &Broker) {
+        let case = Case::new(broker, CONFIG);
+        case.create("in", 2);
+        case.create("out", 1);
+        case.produce("in", orders(0, &["ok 1", "transient:3", "ok 2", "transient:2", "ok 3"]));
+        case.produce("in", orders(1, &["ok 4", "ok 5", "ok 6"]));
+        case.run();
+
+        let outputs = case.all("out");
+        let of =
+            |partition| outputs.iter().filter(move |output| origin(output).0 == partition).cloned().collect::<Vec<_>>();
+        assert_eq!(texts(&of(0)), ["ok 1", "transient:3", "ok 2", "transient:2", "ok 3"]);
+        assert_eq!(texts(&of(1)), ["ok 4", "ok 5", "ok 6"]);
+        // The one topic has both in the order of their writing.
+        let position = |text| texts(&outputs).iter().position(|found| *found == text);
+        assert!(position("ok 6") < position("transient:3"), "{:?}", texts(&outputs));
+        assert_eq!(case.all("letters"), []);
+    }
+);
+
+on_each_broker!(
+    fn spent_attempts_end_in_a_letter(broker: &Broker) {
+        let config = CONFIG.replace("500ms", "20ms").replace("1s", "50ms");
+        let case = Case::new(broker, &config);
+        case.create("in", 1);
+        case.create("out", 1);
+        case.produce("in", orders(0, &["ok 1", "transient:4", "transient", "transient:5", "ok 2"]));
+        case.run();
+
+        assert_eq!(texts(&case.all("out")), ["ok 1", "transient:4", "ok 2"]);
+        let (events, letters) = (case.all("in"), case.all("letters"));
+        assert_eq!(texts(&letters), ["transient", "transient:5"]);
+        let expected = Expected { kind: "transient", route: "faulty", plugin: Some("faulty"), attempts: 4 };
+        case.check_letter(&letters[0], &events[2], &expected);
+        case.check_letter(&letters[1], &events[3], &expected);
+    }
+);

@@ -210,9 +210,9 @@ impl Host {
             let (connection, stopping) = (self.broker.connection().clone(), stopping.clone());
             let client_id = format!("midplane.{}.start", self.instance);
             move || -> Result<_, Error> {
-                let present = topics::wait_for(&topics, &stopping)?;
+                let present = topics::wait_for_named(&config, &topics, &stopping)?;
                 topics::prepare(&config, &topics, &present)?;
-                let present = topics::wait_for(&topics, &stopping)?;
+                let present = topics::wait_for_named(&config, &topics, &stopping)?;
                 for (group, program) in config.groups.iter().zip(&programs) {
                     topics::begin(&connection, &client_id, program, group.start, &present, &stopping)?;
                 }

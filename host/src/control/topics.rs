@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::model::{Broker, Config, Selector, Start};
 use crate::data::program::Program;
@@ -14,6 +14,9 @@ use crate::kafka::{self, Connection, ConsumerSettings};
 
 /// How long the broker may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a topic that was just made may take to be in the broker's answers, and how often it is looked for.
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(2);
+const VISIBLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Topics that belong to brokers and tools; patterns never match them.
 const INTERNAL_PREFIX: &str = "__";
 
@@ -74,17 +77,9 @@ pub fn wait_for(topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>
 /// # Errors
 /// Where topics are missing, or can't be made.
 pub fn prepare(config: &Config, topics: &Topics, present: &[TopicInfo]) -> Result<(), Error> {
-    let present: BTreeSet<&str> = present.iter().map(|topic| topic.name.as_str()).collect();
-    let written = config.routes.iter().flat_map(|route| route.to.values().chain([&route.failure.dead_letter]));
-    let missing: BTreeSet<&str> = written.map(String::as_str).filter(|topic| !present.contains(topic)).collect();
-    let read = config.routes.iter().flat_map(|route| &route.from).filter_map(|from| match from {
-        Selector::Topic(topic) => Some(topic.as_str()),
-        Selector::Pattern(_) => None,
-    });
-    for topic in read.collect::<BTreeSet<_>>().difference(&present) {
-        if !missing.contains(topic) {
-            tracing::warn!(topic, "A topic that is to be read does not exist; it is read once it does.");
-        }
+    let missing = missing(written(config), present);
+    for topic in self::missing(read(config), present).difference(&missing) {
+        tracing::warn!(topic, "A topic that is to be read does not exist; it is read once it does.");
     }
     if missing.is_empty() {
         return Ok(());
@@ -96,6 +91,40 @@ pub fn prepare(config: &Config, topics: &Topics, present: &[TopicInfo]) -> Resul
     topics.create(&new, ANSWER_TIMEOUT)?;
     tracing::info!(topics = missing.into_iter().collect::<Vec<_>>().join(","), "Topics were made.");
     Ok(())
+}
+
+/// Waits until the broker answers, and lists what the config names, if it is there: a topic that was made a moment ago is
+/// not in every answer yet.
+///
+/// # Errors
+/// Where the host is told to stop meanwhile.
+pub fn wait_for_named(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
+    let deadline = Instant::now() + VISIBLE_TIMEOUT;
+    loop {
+        let present = wait_for(topics, stopping)?;
+        let all_there = missing(written(config).chain(read(config)), &present).is_empty();
+        if all_there || Instant::now() >= deadline {
+            return Ok(present);
+        }
+        std::thread::sleep(VISIBLE_INTERVAL);
+    }
+}
+
+fn written(config: &Config) -> impl Iterator<Item = &str> {
+    let topics = config.routes.iter().flat_map(|route| route.to.values().chain([&route.failure.dead_letter]));
+    topics.map(String::as_str)
+}
+
+fn read(config: &Config) -> impl Iterator<Item = &str> {
+    config.routes.iter().flat_map(|route| &route.from).filter_map(|from| match from {
+        Selector::Topic(topic) => Some(topic.as_str()),
+        Selector::Pattern(_) => None,
+    })
+}
+
+fn missing<'c>(named: impl Iterator<Item = &'c str>, present: &[TopicInfo]) -> BTreeSet<&'c str> {
+    let present: BTreeSet<&str> = present.iter().map(|topic| topic.name.as_str()).collect();
+    named.filter(|topic| !present.contains(topic)).collect()
 }
 
 /// What was found at the start.

@@ -38,6 +38,7 @@ pub(crate) fn producer_settings(servers: &str) -> ProducerSettings {
         client_id: "client-tests".to_owned(),
         buffer_bytes: 16 << 20,
         record_bytes_max: 16 << 20,
+        batch_bytes_max: midplane::kafka::settings::BATCH_BYTES_MAX,
     }
 }
 

@@ -64,6 +64,7 @@ fn write(broker: &Broker, topic: &str, values: &[&str]) {
         client_id: "midplane-tests".to_owned(),
         buffer_bytes: 1 << 20,
         record_bytes_max: 1 << 20,
+        batch_bytes_max: midplane::kafka::settings::BATCH_BYTES_MAX,
     })
     .expect("a producer");
     let topic = producer.topic(topic).expect("a topic");

@@ -56,6 +56,7 @@ on_each_broker!(
     fn a_letter_that_is_too_large_goes_without_its_value(broker: &Broker) {
         let case = Case::new(broker, CONFIG);
         case.create("in", 1);
+        case.create("letters", 1);
         let large = format!("permanent {}", "x".repeat(ALMOST_TOO_LARGE - "permanent ".len()));
         let large = Record::new("large", large).header("own", "kept").to(0);
         let small = Record::new("small", "permanent").to(0);

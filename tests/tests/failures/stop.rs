@@ -26,6 +26,7 @@ on_each_broker!(
     fn a_host_stops_in_time_with_events_at_hand_that_use_up_their_deadlines(broker: &Broker) {
         let case = Case::new(broker, CONFIG);
         case.create("in", 1);
+        case.create("letters", 1);
         case.produce("in", (0..EVENTS).map(|_| Record::of("loop").to(0)));
         let host = case.folder.start();
         case.wait_for("letters", 1);

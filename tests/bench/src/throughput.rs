@@ -97,7 +97,6 @@ impl<'a> Bench<'a> {
             client_id: "bench".to_owned(),
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
-            batch_bytes_max: midplane::kafka::settings::BATCH_BYTES_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
         })?;
         let topic = producer.topic(&self.input)?;

@@ -96,7 +96,6 @@ impl Loop {
             client_id,
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
-            batch_bytes_max: midplane::kafka::settings::BATCH_BYTES_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
         })?;
         let to = producer.topic(to)?;

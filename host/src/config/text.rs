@@ -167,7 +167,7 @@ mod tests {
 
     impl Outside for Fixed {
         fn variable(&mut self, name: &str) -> Result<String, String> {
-            if name == "HOME" { Ok("/root".to_owned()) } else { Err("is not set".to_owned()) }
+            if name == "HOME" { Ok("/home/ada".to_owned()) } else { Err("is not set".to_owned()) }
         }
 
         fn file(&mut self, path: &str) -> Result<String, String> {
@@ -183,8 +183,8 @@ mod tests {
             assert_eq!(text.written, written);
         };
         check("plain", "plain", false);
-        check("${HOME}/x", "/root/x", true);
-        check("a${file:a/secret}b${HOME}", "as3cretb/root", true);
+        check("${HOME}/x", "/home/ada/x", true);
+        check("a${file:a/secret}b${HOME}", "as3cretb/home/ada", true);
         check("$$", "$", false);
         check("$${HOME}", "${HOME}", false);
         check("/^x$/", "/^x$/", false);

@@ -44,6 +44,10 @@ impl Lane {
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: Vec<Option<Lane>>,
+    /// By number, which assignment has it, or had it last.
+    assignments: Vec<u64>,
+    /// How many partitions were ever taken on.
+    assigned: u64,
     free: Vec<u32>,
     by_name: HashMap<Partition, LaneId>,
     /// By what records carry: good for as long as no partition goes.
@@ -56,11 +60,14 @@ impl Lanes {
     pub fn insert(&mut self, lane: Lane) -> LaneId {
         let number = self.free.pop().unwrap_or_else(|| {
             self.lanes.push(None);
+            self.assignments.push(0);
             (self.lanes.len() - 1) as u32
         });
         let before = self.by_name.insert(lane.partition.clone(), LaneId(number));
         assert!(before.is_none(), "{:?} was assigned twice", lane.partition);
         self.lanes[number as usize] = Some(lane);
+        self.assigned += 1;
+        self.assignments[number as usize] = self.assigned;
         LaneId(number)
     }
 
@@ -77,6 +84,12 @@ impl Lanes {
     /// The lane of a number, unless it was given up.
     pub fn get(&self, id: LaneId) -> Option<&Lane> {
         self.lanes.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Which assignment has this number now. Records that were sorted under another one are not this lane's: the number
+    /// may mean another partition meanwhile, or the same one read from elsewhere.
+    pub fn assignment(&self, id: LaneId) -> Option<u64> {
+        self.get(id).map(|_| self.assignments[id.0 as usize])
     }
 
     /// The lane of a partition, if it is assigned.
@@ -145,7 +158,9 @@ mod tests {
         assert_eq!(lanes.find(&(Arc::from("t"), 1)), Some(b));
         assert!(lanes.remove(a).is_some() && lanes.remove(a).is_none());
         assert_eq!(lanes.find(&(Arc::from("t"), 0)), None);
+        assert_eq!(lanes.assignment(a), None);
         assert_eq!(lanes.insert(lane("u", 0)), LaneId(0));
+        assert_eq!((lanes.assignment(LaneId(0)), lanes.assignment(b)), (Some(3), Some(2)));
         assert_eq!(lanes.iter().map(|(id, lane)| (id.0, lane.topic())).collect::<Vec<_>>(), [(0, "u"), (1, "t")]);
     }
 

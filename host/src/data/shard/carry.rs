@@ -89,7 +89,7 @@ impl Flow {
         self.carry(actions)
     }
 
-    /// What the engine was told of reports, if there are any.
+    /// Tells the engine what was acknowledged or refused since the last time, and carries out what it says.
     pub(super) fn take_reports(&mut self) -> Result<(), kafka::Error> {
         self.sink.poll(Duration::ZERO)?;
         let now = since(self.started);

@@ -43,6 +43,8 @@ pub(super) struct Calls {
 #[derive(Debug, Default)]
 struct InHand {
     lane: Option<LaneId>,
+    /// Which assignment the lane's number stood for when the batch was sorted.
+    assignment: Option<u64>,
     /// Indexes into the batch.
     records: Vec<u32>,
     offsets: Vec<i64>,
@@ -102,7 +104,7 @@ impl Calls {
         for (index, entry) in batch.iter().enumerate() {
             let Some(lane) = flow.lanes.of(entry.place()) else { continue };
             if self.parts.get(current).is_none_or(|part| part.lane != Some(lane)) {
-                current = self.part(lane);
+                current = self.part(lane, flow.lanes.assignment(lane));
             }
             let part = &mut self.parts[current];
             match entry {
@@ -120,7 +122,7 @@ impl Calls {
         }
     }
 
-    fn part(&mut self, lane: LaneId) -> usize {
+    fn part(&mut self, lane: LaneId, assignment: Option<u64>) -> usize {
         let used = &self.parts[..self.parts_used];
         if let Some(index) = used.iter().position(|part| part.lane == Some(lane)) {
             return index;
@@ -129,6 +131,7 @@ impl Calls {
             self.parts.push(InHand::default());
         }
         self.parts[self.parts_used].lane = Some(lane);
+        self.parts[self.parts_used].assignment = assignment;
         self.parts_used += 1;
         self.parts_used - 1
     }
@@ -145,13 +148,15 @@ impl Shard {
         for index in 0..calls.parts_used {
             let part = std::mem::take(&mut calls.parts[index]);
             let lane = part.lane.expect("parts in use have a lane");
-            if !part.records.is_empty() {
+            // Between two parts the group is attended to, and may take the partition, and give its number to another.
+            let is_ours = |flow: &Flow| flow.lanes.assignment(lane) == part.assignment;
+            if !part.records.is_empty() && is_ours(flow) {
                 deliver(program, batch, calls, flow, lane, &part)?;
             }
-            if let Some(offset) = part.end {
+            if let Some(offset) = part.end.filter(|_| is_ours(flow)) {
                 flow.step(Input::End { lane, offset })?;
             }
-            if part.out_of_range {
+            if part.out_of_range && is_ours(flow) {
                 out_of_range(program, flow, lane)?;
             }
             calls.parts[index] = part;

@@ -10,11 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::address::{self, Published};
-use super::admin::Admin;
+use super::admin::{Access, Admin};
 use super::broker::{self, Broker};
 use super::build;
 use super::data_directory::{self, DataDirectory};
 use super::generation::{Generation, manifest_hash};
+use super::order;
 use super::plugins;
 use super::shards::{self, Shards};
 use super::status::{self, Status};
@@ -272,11 +273,13 @@ async fn bind_admin(config: &Config) -> Result<Admin, Error> {
 }
 
 fn serve_admin(admin: Admin, config: &Config, status: &Status) -> tokio::task::JoinHandle<()> {
-    let (status, token) = (status.clone(), config.admin.token.clone());
+    let (status, access) = (status.clone(), Access::new(config.admin.token.as_ref()));
+    // Nobody takes orders: they are refused.
+    let (orders, _) = order::channel();
     tracing::info!(address = %admin.address(), "Admin surface listens.");
     // It answers until the very end of the drain: that is when it is asked most.
     tokio::spawn(async move {
-        if let Err(error) = admin.serve(status, token, std::future::pending()).await {
+        if let Err(error) = admin.serve(status, access, orders, std::future::pending()).await {
             tracing::error!(%error, "The admin surface has stopped.");
         }
     })

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::overview::Overview;
 use crate::data::shard::Health;
 
 /// A shard that has not turned for so long does not turn: twice what a plugin's `configure` may take of its thread.
@@ -22,6 +23,7 @@ pub struct Status(Arc<Inner>);
 struct Inner {
     listen: Listen,
     generation: Mutex<Option<Arc<Generation>>>,
+    overview: Mutex<Option<Arc<Overview>>>,
     shards: Mutex<Vec<(String, Weak<Health>)>>,
     broker_answers: AtomicBool,
     stopping: AtomicBool,
@@ -100,6 +102,7 @@ impl Status {
         Self(Arc::new(Inner {
             listen,
             generation: Mutex::default(),
+            overview: Mutex::default(),
             shards: Mutex::default(),
             broker_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -110,6 +113,16 @@ impl Status {
     /// before they are.
     pub fn serves(&self, generation: Generation) {
         *lock(&self.0.generation) = Some(Arc::new(generation));
+    }
+
+    /// Says what operators are to be shown of the host.
+    pub fn overview(&self, overview: Arc<Overview>) {
+        *lock(&self.0.overview) = Some(overview);
+    }
+
+    /// What operators are shown of the host, if a generation serves.
+    pub fn current_overview(&self) -> Option<Arc<Overview>> {
+        lock(&self.0.overview).clone()
     }
 
     /// Says whether the broker answers.

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::document::{Document, GroupTable, PluginTable, RouteTable, StageTable};
-use super::model::{
-    Broker, Config, Embedded, FailurePolicy, Grants, Group, Kafka, Limits, PluginSettings, Route, Stage,
-};
+use super::model::{Broker, Config, Embedded, FailurePolicy, Group, Kafka, PluginSettings, Route, Stage};
 use super::validate::group_of;
 
 /// Puts a config together. `defaults` stand for tables that the file may leave out.
@@ -26,13 +24,14 @@ pub(super) fn build(path: &Path, sha256: [u8; 32], document: &Document, defaults
         plugin: plugins(document, defaults, &tables),
         groups,
         routes: routes.collect(),
+        retired: document.groups.iter().filter(|group| group.retired).map(|group| group.name.text.clone()).collect(),
     }
 }
 
 /// What stands for tables that the file leaves out.
 pub(super) struct Defaults {
     pub(super) embedded: Embedded,
-    pub(super) limits: Limits,
+    pub(super) plugin: PluginTable,
     pub(super) group: GroupTable,
 }
 
@@ -83,13 +82,12 @@ fn plugins(
     let used = document.routes.iter().flat_map(|route| &route.through).map(|stage| stage.plugin.value.as_str());
     used.chain(tables.keys().copied())
         .map(|name| {
-            let settings = match tables.get(name) {
-                Some(table) => PluginSettings {
-                    sha256: table.sha256.as_ref().map(|sha256| sha256.value),
-                    limits: table.limits,
-                    grants: table.grants.clone(),
-                },
-                None => PluginSettings { sha256: None, limits: defaults.limits, grants: Grants::default() },
+            let table = tables.get(name).copied().unwrap_or(&defaults.plugin);
+            let settings = PluginSettings {
+                sha256: table.sha256.as_ref().map(|sha256| sha256.value),
+                limits: table.limits,
+                grants: table.grants.clone(),
+                rollout: table.rollout,
             };
             (name.to_owned(), settings)
         })

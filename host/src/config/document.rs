@@ -14,7 +14,8 @@ use super::build::Defaults;
 use super::fields::{Fields, Located, Reader};
 use super::keys;
 use super::model::{
-    Admin, Backoff, Embedded, Grants, Host, Limits, OnFilterError, OnPermanent, OutOfRange, Plugins, Selector, Start,
+    Admin, Backoff, Embedded, Grants, Host, Limits, OnFilterError, OnPermanent, OutOfRange, Plugins, Rollout, Selector,
+    Start,
 };
 use super::problem::Place;
 use super::tree::{Name, Node, Table};
@@ -71,6 +72,7 @@ pub(super) struct PluginTable {
     pub(super) grants: Grants,
     /// A table.
     pub(super) config: Option<Node>,
+    pub(super) rollout: Rollout,
 }
 
 /// `[groups.NAME]`
@@ -81,6 +83,7 @@ pub(super) struct GroupTable {
     pub(super) shards: Option<std::num::NonZeroUsize>,
     pub(super) start: Start,
     pub(super) out_of_range: OutOfRange,
+    pub(super) retired: bool,
 }
 
 /// `[routes.NAME]`
@@ -167,7 +170,7 @@ impl Defaults {
         let group = fields(&keys::GROUP, reader);
         Self {
             embedded: parts::one_embedded(&embedded, top, reader).value,
-            limits: parts::one_plugin(name.clone(), &plugin, reader).limits,
+            plugin: parts::one_plugin(name.clone(), &plugin, reader),
             group: parts::one_group(name, &group, reader),
         }
     }

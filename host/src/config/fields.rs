@@ -316,6 +316,19 @@ impl<'t> Fields<'t> {
         }
     }
 
+    /// A share such as `5%`, as a number above 0 and at most 1.
+    pub(super) fn share(&self, key: &str, reader: &mut Reader<'_>) -> f64 {
+        let parsed = self.parsed(key, reader, |text| {
+            units::share(text).ok_or_else(|| {
+                let number = text.parse::<f64>().ok();
+                let hint = number.filter(|number| (1.0..=100.0).contains(number));
+                Mismatch::new("a share", "a number above 0 and at most 100, with a percent sign, such as `\"5%\"`")
+                    .hint(hint.map(|number| format!("did you mean `\"{number}%\"`?")))
+            })
+        });
+        parsed.map_or_else(|| units::share(self.default(key)).unwrap_or(1.0), |share| share.value)
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&self, key: &str, reader: &mut Reader<'_>) -> bool {
         let default = self.default(key) == "true";

@@ -226,11 +226,11 @@ pub(super) static ROLLOUT: Section = Section {
             "At once, compared without effect, or for a share of the events first.",
         )
         .or("direct"),
-        Key::new("share", Kind::Share, "The share of the events that a canary gets.").or("5%"),
+        Key::new("share", Kind::Share, "The share of the keys whose events a canary gets.").or("5%"),
         Key::new("events", ANY_COUNT, "Events that must have gone well.").or("10000"),
         Key::new("time", Kind::Duration, "Time that must have gone well.").or("10m"),
         Key::new("errors_max", SHARE, "The share of failures that is tolerated.").or("0.01"),
-        Key::new("latency_max", Kind::Duration, "Latency that is tolerated.").or("5ms"),
+        Key::new("latency_max", Kind::Duration, "The latency of one event that is tolerated.").or("5ms"),
         Key::new("differences_max", SHARE, "The share of differing outputs that is tolerated.").or("0.0"),
     ],
 };
@@ -244,6 +244,7 @@ pub(super) static GROUP: Section = Section {
         Key::new("shards", Kind::Integer { min: 1, max: 1024 }, "Threads. Default: the cores divided among the groups, at least 1, at most the partitions."),
         Key::new("start", Kind::Start, "Where to begin what is there when the group is first seen. What appears later is read from its first event.").or("earliest"),
         Key::new("out_of_range", Kind::Choice(&["halt", "earliest", "latest"]), "What happens where a committed offset isn't there any more.").or("halt"),
+        Key::new("retired", Kind::Flag, "Says that a group has no routes any more, deliberately: a reload that drops a group is refused otherwise.").or("false"),
     ],
 };
 

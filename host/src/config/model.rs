@@ -31,6 +31,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// In the order of the file; [`Group::routes`] are indexes into this.
     pub routes: Vec<Arc<Route>>,
+    /// Names of groups that are dropped deliberately; none of them has routes.
+    pub retired: Vec<String>,
 }
 
 impl Config {
@@ -152,6 +154,38 @@ pub struct PluginSettings {
     pub limits: Limits,
     /// What it may see.
     pub grants: Grants,
+    /// How a new version takes over.
+    pub rollout: Rollout,
+}
+
+/// `[plugin.NAME.rollout]`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rollout {
+    /// Whether a new version is tried first, and how.
+    pub mode: RolloutMode,
+    /// The share of the keys whose events a canary gets; above 0, at most 1.
+    pub share: f64,
+    /// Events that must have gone well.
+    pub events: u64,
+    /// Time that must have gone well.
+    pub time: Duration,
+    /// The share of failures that is tolerated, 0 to 1.
+    pub errors_max: f64,
+    /// The latency of one event that is tolerated.
+    pub latency_max: Duration,
+    /// The share of differing outputs that is tolerated in the shadow, 0 to 1.
+    pub differences_max: f64,
+}
+
+/// `mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutMode {
+    /// It takes over at once.
+    Direct,
+    /// It gets the events, its outputs are compared and thrown away.
+    Shadow,
+    /// It serves a share of the keys.
+    Canary,
 }
 
 /// What a plugin may use; see `contract/midplane.toml` for the defaults.

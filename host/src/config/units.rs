@@ -39,6 +39,17 @@ pub(super) fn size(text: &str) -> Result<u64, Refusal> {
     quantity(text, SIZES)
 }
 
+/// `5%` as 0.05. None for what is no share, or for nothing or more than all.
+pub(super) fn share(text: &str) -> Option<f64> {
+    let number = text.strip_suffix('%')?;
+    // What floats take otherwise, such as `1e1`, `+5` and `inf`, is nothing that people mean.
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && !number.starts_with('.')
+        && !number.ends_with('.');
+    let share = number.parse::<f64>().ok().filter(|_| is_plain)? / 100.0;
+    (share > 0.0 && share <= 1.0).then_some(share)
+}
+
 /// In the largest unit that divides it: what [`duration`] reads back.
 pub fn print_duration(duration: Duration) -> String {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -118,6 +129,19 @@ mod tests {
         check("64", Err(Refusal::NoUnit(64)));
     }
 
+    #[test]
+    fn shares() {
+        let check = |text: &str, expected: Option<f64>| assert_eq!(share(text), expected, "{text}");
+        check("5%", Some(0.05));
+        check("0.5%", Some(0.005));
+        check("100%", Some(1.0));
+        for text in
+            ["", "%", ".%", "0%", "0.0%", "100.1%", "5", "5 %", "-5%", "+5%", ".5%", "5.%", "1e1%", "inf%", "NaN%"]
+        {
+            check(text, None);
+        }
+    }
+
     proptest! {
         #[test]
         fn a_printed_duration_is_read_back(milliseconds in any::<u64>()) {
@@ -134,6 +158,7 @@ mod tests {
         fn nothing_panics(text in ".{0,24}") {
             let _ = duration(&text);
             let _ = size(&text);
+            let _ = share(&text);
         }
     }
 }

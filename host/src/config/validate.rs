@@ -120,11 +120,31 @@ fn groups(document: &Document, problems: &mut Vec<Problem>) {
     for route in &document.routes {
         members.entry(group_of(route)).or_default().push(route);
     }
-    for group in document.groups.iter().filter(|group| !members.contains_key(group.name.text.as_str())) {
+    for group in &document.groups {
         let name = &group.name.text;
-        let message = format!("`{name}` is a group of no route");
-        let hint = names::did_you_mean(name, members.keys().copied());
-        problems.push(Problem::warning(group.name.at, name, message).hint_if(hint));
+        let routes = members.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        match (group.retired, routes) {
+            (false, []) => {
+                let message = format!("`{name}` is a group of no route");
+                // What came from outside is not shown.
+                let known = document.routes.iter().filter_map(|route| route.group.as_ref());
+                let known = known.filter(|group| group.value == group.written).map(|group| group.value.as_str());
+                let hint = names::did_you_mean(name, known);
+                let hint = hint.unwrap_or_else(|| "if it was dropped deliberately, say `retired = true`".to_owned());
+                problems.push(Problem::warning(group.name.at, name, message).hint(hint));
+            }
+            (true, [route, ..]) => {
+                let message = format!("`{name}` is retired, and `{}` is in it", route.name.text);
+                let at = route.group.as_ref().map_or(route.name.at, |group| group.at);
+                problems.push(
+                    Problem::error(group.name.at, name, message)
+                        .expected("no route in a group that is dropped deliberately")
+                        .hint("leave out `retired`, or move its routes to another group")
+                        .related(at, "this route is in it"),
+                );
+            }
+            (false, [_, ..]) | (true, []) => {}
+        }
     }
     for (_, routes) in members.iter().filter(|(_, routes)| routes.len() > 1) {
         for route in routes.iter().filter(|route| route.failure.on_permanent.value == OnPermanent::Halt) {

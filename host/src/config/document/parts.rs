@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::super::client;
 use super::super::fields::{Fields, Located, Mismatch, Reader, located, name, topic};
 use super::super::keys;
-use super::super::model::{Admin, Embedded, EmbeddedTopic, Grants, Host, Limits, OutOfRange, Plugins, Secret, Start};
+use super::super::model::{
+    Admin, Embedded, EmbeddedTopic, Grants, Host, Limits, OutOfRange, Plugins, Rollout, RolloutMode, Secret, Start,
+};
 use super::super::names;
 use super::super::problem::{Place, Problem};
 use super::super::tree::{Name, Node, Value};
@@ -181,10 +183,6 @@ pub(super) fn plugin(root: &Fields<'_>, reader: &mut Reader<'_>) -> Vec<PluginTa
 }
 
 pub(super) fn one_plugin(name: Name, fields: &Fields<'_>, reader: &mut Reader<'_>) -> PluginTable {
-    if let Some(node) = fields.node("rollout") {
-        let hint = "leave it out: a new version takes over at once";
-        not_yet(key_place(fields, "rollout", node), "rollout", &fields.path, hint, reader);
-    }
     PluginTable {
         name,
         sha256: fields.parsed("sha256", reader, sha256),
@@ -198,7 +196,21 @@ pub(super) fn one_plugin(name: Name, fields: &Fields<'_>, reader: &mut Reader<'_
         },
         grants: grants(fields, reader),
         config: object(fields, reader),
+        rollout: rollout(fields, reader),
     }
+}
+
+fn rollout(plugin: &Fields<'_>, reader: &mut Reader<'_>) -> Rollout {
+    let modes = [RolloutMode::Direct, RolloutMode::Shadow, RolloutMode::Canary];
+    section_or_default(plugin, "rollout", &keys::ROLLOUT, reader, |fields, reader| Rollout {
+        mode: fields.choice("mode", modes, reader).value,
+        share: fields.share("share", reader),
+        events: fields.integer("events", reader).unwrap_or(1),
+        time: fields.duration("time", reader),
+        errors_max: fields.number("errors_max", reader),
+        latency_max: fields.duration("latency_max", reader),
+        differences_max: fields.number("differences_max", reader),
+    })
 }
 
 /// Where a key stands.
@@ -258,6 +270,7 @@ pub(super) fn one_group(name: Name, fields: &Fields<'_>, reader: &mut Reader<'_>
         shards: fields.integer("shards", reader).and_then(NonZeroUsize::new),
         start: start(fields, reader),
         out_of_range: fields.choice("out_of_range", out_of_range, reader).value,
+        retired: fields.flag("retired", reader),
     }
 }
 

@@ -100,6 +100,17 @@ fn every_example_is_taken() {
 }
 
 #[test]
+fn every_config_is_the_same_from_a_store() {
+    let anything = |name: &str| variable(name).or(Some("value".to_owned()));
+    for path in files("config/valid").into_iter().chain(files("../config")) {
+        let first = config::load_with(&path, &anything).unwrap_or_else(|problems| panic!("{problems}"));
+        let stored = first.sources().iter().map(|source| (source.path.clone(), source.text.to_string())).collect();
+        let again = config::load_stored_with(&path, stored, &anything).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(format!("{:?}", again.config), format!("{:?}", first.config), "{}", path.display());
+    }
+}
+
+#[test]
 fn the_program_refuses_with_exit_code_3() {
     let folder = midplane_tests::binary::workspace().join("tests");
     for path in files("config/broken") {

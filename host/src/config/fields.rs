@@ -1,6 +1,7 @@
 //! Reading one table of the file: unknown keys, kinds and bounds, all from its description in [`keys`](super::keys). A
 //! value that is wrong is reported and taken for absent, so that it hides no other problem.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(super) struct Reader<'r> {
     pub(super) sources: &'r [Source],
     /// What was found so far.
     pub(super) problems: Vec<Problem>,
+    /// What was read on the way, beside the sources.
+    pub(super) files: BTreeSet<PathBuf>,
 }
 
 /// A value, where it stands and how it is written there.
@@ -50,7 +53,12 @@ impl Mismatch {
     }
 }
 
-impl Reader<'_> {
+impl<'r> Reader<'r> {
+    /// Has read nothing yet.
+    pub(super) fn new(folder: &'r Path, sources: &'r [Source], problems: Vec<Problem>) -> Self {
+        Self { folder, sources, problems, files: BTreeSet::new() }
+    }
+
     /// Takes note of a problem.
     pub(super) fn report(&mut self, problem: Problem) {
         self.problems.push(problem);

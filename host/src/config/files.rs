@@ -1,5 +1,5 @@
-//! The files of a config: the one that was named, those that it includes, and those that `${file:…}` names; read, parsed,
-//! hashed and merged into one table. Knows of the keys only `include`.
+//! The files of a config: the one that was named, those that it includes, and those that `${file:…}` names; read from the
+//! disk or taken from a store, parsed, hashed and merged into one table. Knows of the keys only `include`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::reason;
 use super::fields::Reader;
+use super::inputs::{self, Inputs};
 use super::keys::{self, Kind};
 use super::problem::{Place, Problem, Source};
 use super::text::Outside;
@@ -19,9 +20,16 @@ pub(super) struct Files {
     pub(super) sources: Vec<Source>,
     /// Their tables as one.
     pub(super) table: Table,
-    /// SHA-256 over the files one after the other, then over the content of each `${file:…}` in the order of first mention:
-    /// for a single file without any, the file's own.
-    pub(super) sha256: [u8; 32],
+    /// What all of this depends on.
+    pub(super) inputs: Inputs,
+}
+
+/// Where the texts of a config come from.
+pub(super) enum Texts {
+    /// The disk: the named file, and what its globs find.
+    Disk,
+    /// A store: the named file's first, then those that it included. What `include` says is not looked at again.
+    Stored(Vec<(PathBuf, String)>),
 }
 
 /// The environment, and files below a folder.
@@ -58,60 +66,116 @@ pub(super) fn folder(path: &Path) -> &Path {
 }
 
 /// Reads them all. A file that can't be read is a problem like any other.
-pub(super) fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<Problem>) -> Files {
-    let mut files = Files { sources: Vec::new(), table: Table::default(), sha256: [0; 32] };
-    let mut environment = Environment { folder: folder(path), variable, files: Vec::new() };
-    match std::fs::read_to_string(path) {
-        Ok(text) => files.sources.push(Source { path: path.to_owned(), text: text.into() }),
-        Err(error) => {
-            problems.push(unreadable_config(path, &error));
-            return files;
-        }
+pub(super) fn read(
+    path: &Path,
+    texts: Texts,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> Files {
+    let mut collected = Collected {
+        sources: Vec::new(),
+        table: Table::default(),
+        merge: Merge::default(),
+        environment: Environment { folder: folder(path), variable, files: Vec::new() },
+        inputs: Inputs::default(),
+        problems,
+    };
+    collected.inputs.files.insert(path.to_owned());
+    match texts {
+        Texts::Disk => collected.read_disk(path),
+        Texts::Stored(texts) => collected.take_stored(path, texts),
     }
-    files.table = tree::parse(&files.sources[0].text, 0, &mut environment, problems);
-    let mut merge = Merge::new(&files.table);
-    for (included, named_at) in includes(&files.table, path, &files.sources, problems) {
-        match std::fs::read_to_string(&included) {
-            Ok(text) => {
-                let table = tree::parse(&text, files.sources.len(), &mut environment, problems);
-                files.sources.push(Source { path: included, text: text.into() });
-                merge.add(&mut files.table, table, problems);
-            }
-            Err(error) => {
-                let shown = included.display().to_string();
-                let message = format!("`{shown}` can't be read: {}", reason(&error));
-                problems.push(Problem::error(named_at, shown, message));
-            }
-        }
-    }
-    let mut hash = Sha256::new();
-    for source in &files.sources {
-        hash.update(source.text.as_bytes());
-    }
-    for (_, content) in &environment.files {
-        hash.update(content.as_deref().unwrap_or_default().as_bytes());
-    }
-    files.sha256 = hash.finalize().into();
-    files
+    collected.finish()
 }
 
-fn unreadable_config(path: &Path, error: &std::io::Error) -> Problem {
+/// The files so far.
+struct Collected<'c> {
+    sources: Vec<Source>,
+    table: Table,
+    merge: Merge,
+    environment: Environment<'c>,
+    inputs: Inputs,
+    problems: &'c mut Vec<Problem>,
+}
+
+impl Collected<'_> {
+    fn read_disk(&mut self, path: &Path) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.add(path.to_owned(), text),
+            Err(error) => return self.problems.push(unreadable_config(path, &reason(&error))),
+        }
+        for (included, named_at) in includes(&self.table, path, &self.sources, &mut self.inputs, self.problems) {
+            match std::fs::read_to_string(&included) {
+                Ok(text) => self.add(included, text),
+                Err(error) => {
+                    let shown = included.display().to_string();
+                    let message = format!("`{shown}` can't be read: {}", reason(&error));
+                    self.problems.push(Problem::error(named_at, shown, message));
+                }
+            }
+        }
+    }
+
+    fn take_stored(&mut self, path: &Path, texts: Vec<(PathBuf, String)>) {
+        if texts.is_empty() {
+            return self.problems.push(unreadable_config(path, "nothing of it is stored"));
+        }
+        for (index, (stored, text)) in texts.into_iter().enumerate() {
+            // The folder that relative paths start from is that of the path that was given; the first file is known by it.
+            self.add(if index == 0 { path.to_owned() } else { stored }, text);
+        }
+    }
+
+    fn add(&mut self, path: PathBuf, text: String) {
+        let table = tree::parse(&text, self.sources.len(), &mut self.environment, self.problems);
+        self.inputs.files.insert(path.clone());
+        if self.sources.is_empty() {
+            self.merge = Merge::new(&table);
+            self.table = table;
+        } else {
+            self.merge.add(&mut self.table, table, self.problems);
+        }
+        self.sources.push(Source { path, text: text.into() });
+    }
+
+    fn finish(mut self) -> Files {
+        let mut hash = Sha256::new();
+        for source in &self.sources {
+            hash.update(source.text.as_bytes());
+        }
+        for (path, content) in &self.environment.files {
+            hash.update(content.as_deref().unwrap_or_default().as_bytes());
+            self.inputs.files.insert(self.environment.folder.join(path));
+        }
+        self.inputs.sha256 = hash.finalize().into();
+        Files { sources: self.sources, table: self.table, inputs: self.inputs }
+    }
+}
+
+fn unreadable_config(path: &Path, reason: &str) -> Problem {
     let shown = path.display().to_string();
-    let message = format!("`{shown}` can't be read: {}", reason(error));
+    let message = format!("`{shown}` can't be read: {reason}");
     let start = Place { file: 0, start: 0, end: 0 };
     let problem = Problem::error(start, shown, message).hint("`--config FILE` names another config");
     Problem { at: None, ..problem }
 }
 
 /// The included files, sorted, each once, with the place that named it.
-fn includes(table: &Table, path: &Path, sources: &[Source], problems: &mut Vec<Problem>) -> Vec<(PathBuf, Place)> {
+fn includes(
+    table: &Table,
+    path: &Path,
+    sources: &[Source],
+    inputs: &mut Inputs,
+    problems: &mut Vec<Problem>,
+) -> Vec<(PathBuf, Place)> {
     let Some((_, node)) = table.entry("include") else { return Vec::new() };
-    let mut reader = Reader { folder: folder(path), sources, problems: Vec::new() };
+    let mut reader = Reader::new(folder(path), sources, Vec::new());
     let patterns = reader.strings(node, "include");
     problems.append(&mut reader.problems);
     let own = path.canonicalize().ok();
     let mut found: Vec<(PathBuf, Place)> = Vec::new();
     for pattern in patterns {
+        inputs::add_include(inputs, folder(path), &pattern.value.value);
         let base = folder(path).to_string_lossy();
         let whole = Path::new(&glob::Pattern::escape(&base)).join(&pattern.value.value);
         let paths = match glob::glob(&whole.to_string_lossy()) {
@@ -129,7 +193,7 @@ fn includes(table: &Table, path: &Path, sources: &[Source], problems: &mut Vec<P
             let expected = "a file or a glob, its path from the folder of the config";
             let severe = Problem::error(pattern.at, &pattern.written, &message).expected(expected);
             let mild = Problem::warning(pattern.at, &pattern.written, message).expected(expected);
-            problems.push(if pattern.value.value.contains(['*', '?', '[']) { mild } else { severe });
+            problems.push(if inputs::is_glob(&pattern.value.value) { mild } else { severe });
         }
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -138,6 +202,7 @@ fn includes(table: &Table, path: &Path, sources: &[Source], problems: &mut Vec<P
 }
 
 /// Adds the tables of included files to those of the first.
+#[derive(Default)]
 struct Merge {
     /// The names in the tables by name, and where they stand.
     names: HashMap<(String, String), Place>,
@@ -145,7 +210,7 @@ struct Merge {
 
 impl Merge {
     fn new(table: &Table) -> Self {
-        let mut merge = Self { names: HashMap::new() };
+        let mut merge = Self::default();
         for (key, node) in &table.entries {
             if let Value::Table(table) = &node.value {
                 let names = table.entries.iter().map(|(name, _)| ((key.text.clone(), name.text.clone()), name.at));

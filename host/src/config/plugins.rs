@@ -93,7 +93,8 @@ impl Loaded {
         }
         check.pins(&mut problems);
         check.unused(&mut problems);
-        Problems::new(self.warnings.sources.clone(), problems)
+        let sources = self.warnings.sources.clone();
+        Problems { inputs: self.warnings.inputs.clone(), ..Problems::new(sources, problems) }
     }
 }
 

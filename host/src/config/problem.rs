@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::inputs::Inputs;
+
 /// A stretch of one of the files that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
@@ -111,6 +113,8 @@ pub struct Problems {
     pub sources: Arc<[Source]>,
     /// In the order of the files and of their lines.
     pub list: Vec<Problem>,
+    /// What the config depends on: what is wrong may be put right in any of these.
+    pub inputs: Arc<Inputs>,
 }
 
 impl Problems {
@@ -118,7 +122,7 @@ impl Problems {
     pub fn new(sources: Arc<[Source]>, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|problem| problem.at);
         list.dedup();
-        Self { sources, list }
+        Self { sources, list, inputs: Arc::default() }
     }
 
     /// Adds what was found elsewhere in the same files.

@@ -140,7 +140,9 @@ pub(super) fn admin(root: &Fields<'_>, reader: &mut Reader<'_>) -> AdminTable {
 
 fn token(admin: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Secret> {
     let file = admin.text("token_file", reader)?;
-    let reason = match std::fs::read_to_string(reader.path(&file.value.value)) {
+    let path = reader.path(&file.value.value);
+    reader.files.insert(path.clone());
+    let reason = match std::fs::read_to_string(path) {
         Ok(content) if !content.trim().is_empty() => return Some(Secret(content.trim().to_owned())),
         Ok(_) => "is empty".to_owned(),
         Err(error) => format!("can't be read: {}", reason(&error)),

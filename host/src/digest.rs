@@ -32,9 +32,80 @@ pub fn parse(text: &str) -> Option<Bytes> {
     Some(digest)
 }
 
+/// In files and answers, for serde: a digest as its hexadecimal digits.
+pub mod as_hex {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Bytes;
+
+    /// Writes the digits.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(digest: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::hex(digest))
+    }
+
+    /// Reads the digits.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse(&text)
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no SHA-256: expected 64 hexadecimal digits")))
+    }
+}
+
+/// As [`as_hex`], for what may be absent.
+pub mod as_hex_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Bytes;
+
+    #[derive(Serialize, Deserialize)]
+    struct Present(#[serde(with = "super::as_hex")] Bytes);
+
+    /// Writes the digits, or nothing.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(digest: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        digest.map(Present).serialize(serializer)
+    }
+
+    /// Reads the digits, if there are any.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        Ok(Option::<Present>::deserialize(deserializer)?.map(|Present(digest)| digest))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_hold_digits() {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        struct Held {
+            #[serde(with = "as_hex")]
+            one: Bytes,
+            #[serde(default, with = "as_hex_or_null")]
+            two: Option<Bytes>,
+        }
+        let digits = "ab".repeat(32);
+        let held = Held { one: [0xab; 32], two: Some([0xab; 32]) };
+        let text = format!(r#"{{"one":"{digits}","two":"{digits}"}}"#);
+        assert_eq!(serde_json::to_string(&held).expect("JSON"), text);
+        assert_eq!(serde_json::from_str::<Held>(&text).expect("digits"), held);
+        let without = format!(r#"{{"one":"{digits}"}}"#);
+        assert_eq!(serde_json::from_str::<Held>(&without).expect("digits").two, None);
+        assert!(serde_json::from_str::<Held>(r#"{"one":"ab"}"#).is_err());
+    }
 
     #[test]
     fn a_digest_reads_as_other_tools_print_it() {

@@ -41,6 +41,8 @@ pub struct Overview {
 pub struct Held {
     /// Whose contents are held.
     pub generation: u64,
+    /// Of the bytes that the config had when it was ordered, in hex: others end the hold.
+    pub config_sha256: String,
     /// When it was ordered.
     pub since: String,
 }

@@ -26,9 +26,12 @@ fn no_schedule_breaks_a_guarantee() {
     }
     eprintln!("{all:#?}");
     let Stats { events, acked, failed, letters, parks, halts, commits, releases, .. } = all;
-    let Stats { crashes, producers_lost, lost, blocked, drains, .. } = all;
+    let Stats { crashes, producers_lost, lost, blocked, drains, swaps, .. } = all;
     let counts = [events, acked, failed, letters, parks, halts, commits, releases];
-    assert!(counts.iter().chain(&[crashes, producers_lost, lost, blocked, drains]).all(|&count| count > 0), "{all:?}");
+    assert!(
+        counts.iter().chain(&[crashes, producers_lost, lost, blocked, drains, swaps]).all(|&count| count > 0),
+        "{all:?}"
+    );
 }
 
 #[test]

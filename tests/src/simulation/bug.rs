@@ -34,6 +34,10 @@ pub enum Bug {
     CommitAlwaysAccepted,
     /// An event with a route to retry is emitted for its other routes.
     IgnoresRetry,
+    /// What is known of routes is lost when their numbers change.
+    SwapForgets,
+    /// What is known of routes stays with their former numbers.
+    SwapKeepsNumbers,
     /// A drain is said to be clean, however it went.
     AlwaysClean,
 }
@@ -56,6 +60,8 @@ impl Bug {
         Bug::EndsEarly,
         Bug::CommitAlwaysAccepted,
         Bug::IgnoresRetry,
+        Bug::SwapForgets,
+        Bug::SwapKeepsNumbers,
         Bug::AlwaysClean,
     ];
 }

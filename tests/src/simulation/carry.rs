@@ -33,7 +33,7 @@ impl Host {
             let (seq, offset) = lane.hand[index];
             let attempt = lane.stops.get(&offset).map_or(1, |stops| stops + 1);
             assert_eq!(self.engine.attempt(id, seq), attempt, "attempt of event {offset}");
-            let prepared = super::plugins::run(lane, seq, offset, index as u32, &mut failures, env);
+            let prepared = super::plugins::run(lane, &self.numbers, seq, offset, index as u32, &mut failures, env);
             messages.push(prepared.messages.len() as u32);
             lane.prepared.insert(seq, prepared);
             env.stats.events += 1;
@@ -107,7 +107,11 @@ impl Host {
             lane.fetched.clear();
         }
         if let Cause::Retry { .. } = cause {
-            *lane.stops.entry(offset).or_default() += 1;
+            let stops = lane.stops.entry(offset).or_default();
+            *stops += 1;
+            // Each stop is one more failure of every route that still may fail.
+            let most = env.script.routes.iter().map(|route| route.attempts).max().unwrap_or(0);
+            assert!(*stops < most, "event {offset} stops its lane {stops} times, with {most} attempts at most");
         }
         env.stats.parks += 1;
     }

@@ -39,6 +39,8 @@ pub struct Stats {
     pub letters: u64,
     /// Lanes parked.
     pub parks: u64,
+    /// Generations that took over.
+    pub swaps: u64,
     /// Lanes halted.
     pub halts: u64,
     /// Commits accepted.
@@ -65,6 +67,7 @@ impl Stats {
         self.failed += other.failed;
         self.letters += other.letters;
         self.parks += other.parks;
+        self.swaps += other.swaps;
         self.halts += other.halts;
         self.commits += other.commits;
         self.releases += other.releases;

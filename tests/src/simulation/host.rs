@@ -34,6 +34,8 @@ pub(super) struct Host {
     pub(super) queues: Vec<VecDeque<Sent>>,
     /// By channel: reports that wait to be served.
     pub(super) reports: Vec<VecDeque<Report>>,
+    /// By route of the script, the number that the engine knows it by: each generation has its own.
+    pub(super) numbers: Vec<u16>,
     pub(super) commit: Option<Commit>,
     /// The next commit begins no sooner, unless lanes are closing.
     pub(super) commit_from: Now,
@@ -80,6 +82,7 @@ impl Host {
             lanes: Vec::new(),
             queues: (0..channels).map(|_| VecDeque::new()).collect(),
             reports: (0..channels).map(|_| VecDeque::new()).collect(),
+            numbers: (0..env.script.routes.len() as u16).collect(),
             commit: None,
             commit_from: Now::ZERO,
             retry_from: Now::ZERO,
@@ -317,6 +320,29 @@ impl Host {
         true
     }
 
+    /// Other routes from here on: here, the same ones under other numbers. What is in hand is answered before.
+    pub(super) fn swap(&mut self, env: &mut Env) {
+        for lane in self.ids() {
+            while self.lanes[lane.0 as usize].as_ref().is_some_and(|lane| !lane.hand.is_empty()) {
+                self.answer(lane, usize::MAX, env);
+            }
+        }
+        let most = self.numbers.len() + 2;
+        let mut free: Vec<u16> = (0..most as u16).collect();
+        let numbers: Vec<u16> = self.numbers.iter().map(|_| free.remove(env.random.below(free.len()))).collect();
+        let mut now = vec![None; most];
+        for (&before, &after) in self.numbers.iter().zip(&numbers) {
+            now[usize::from(before)] = match env.bug {
+                Some(Bug::SwapForgets) => None,
+                Some(Bug::SwapKeepsNumbers) => Some(before),
+                _ => Some(after),
+            };
+        }
+        self.numbers = numbers;
+        env.stats.swaps += 1;
+        self.step(Input::Swapped { routes: &now }, env);
+    }
+
     /// The producer is replaced: of what it held some got through, and some reports come late.
     pub(super) fn lose_producer(&mut self, env: &mut Env) {
         self.vanish(env);
@@ -362,7 +388,10 @@ impl Host {
                     self.lane(lane).refused.entry(seq).or_default().push(output);
                 }
             }
-            Action::Letter { lane, seq, route, attempts } => self.write_letter(lane, seq, route.into(), attempts, env),
+            Action::Letter { lane, seq, route, attempts } => {
+                let route = self.numbers.iter().position(|number| *number == route).expect("a route that there is");
+                self.write_letter(lane, seq, route, attempts, env);
+            }
             Action::Emit { lane, first, count } => self.emit(lane, first, count, env),
             Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, cause, env),
             Action::Resume { lane, offset } => self.resume(lane, offset, env),

@@ -11,13 +11,14 @@ use super::script::Behaviour;
 /// Runs an event through all routes.
 pub(super) fn run(
     lane: &mut Lane,
+    numbers: &[u16],
     seq: Seq,
     offset: i64,
     index: u32,
     failures: &mut Vec<RouteFailure<'static>>,
     env: &Env,
 ) -> Prepared {
-    let partition = lane.partition;
+    let (partition, known) = (lane.partition, failures.len());
     let events = &env.broker.partitions[partition].events;
     let event = events.partition_point(|event| event.offset < offset);
     let mut prepared = Prepared { messages: Vec::new(), unresolved: Vec::new() };
@@ -46,9 +47,11 @@ pub(super) fn run(
                 if !matches!(on, OnFailure::Drop) {
                     prepared.unresolved.push(route);
                 }
-                failures.push(RouteFailure { event: index, route: route as u16, on });
+                failures.push(RouteFailure { event: index, route: numbers[route], on });
             }
         }
     }
+    // As the engine wants them: by event, then by number, whatever the order of the script.
+    failures[known..].sort_by_key(|failure| failure.route);
     prepared
 }

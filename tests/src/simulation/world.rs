@@ -145,7 +145,8 @@ impl World {
         };
         let ids = host.ids();
         let lane = (!ids.is_empty()).then(|| ids[self.env.random.below(ids.len())]);
-        match (self.env.random.below(12), lane) {
+        match (self.env.random.below(15), lane) {
+            (12..15, _) => host.swap(&mut self.env),
             (0 | 1, _) => self.crash(index),
             (2 | 3, _) => host.lose_producer(&mut self.env),
             (4, Some(lane)) => {

@@ -71,7 +71,8 @@ pub enum Action {
         /// From where.
         offset: i64,
     },
-    /// As `Park`, but it doesn't resume before it is assigned anew.
+    /// As `Park`, but it doesn't resume before it is assigned anew, or, if a route's policy says so, before the routes are
+    /// others.
     Halted {
         /// Which.
         lane: LaneId,

@@ -84,6 +84,12 @@ pub enum Input<'a> {
         /// Which.
         lane: LaneId,
     },
+    /// The routes are others from now on, between two batches: nothing that was handed out is unanswered. Partitions that a
+    /// route's policy has halted go on: what made them halt may be mended.
+    Swapped {
+        /// By the number that a route had, the one that it has now; none where it is gone, and what is remembered of it.
+        routes: &'a [Option<u16>],
+    },
     /// The producer is gone, and all that was emitted and isn't settled with it. The driver has forgotten what waits to be
     /// produced; reports of the old producer that come later are ignored.
     ProducerLost,

@@ -27,7 +27,10 @@ pub(super) enum State {
         until: Now,
     },
     /// It doesn't, unless an earlier event must run again.
-    Halted,
+    Halted {
+        /// Whether other routes would make it go on.
+        by_route: bool,
+    },
     /// It never will again: it is to be released, or the host drains.
     Closed,
 }
@@ -166,6 +169,11 @@ impl Lane {
         }
         assert_eq!(first, self.answered, "events are answered in order");
         true
+    }
+
+    /// Whether every event that it took was answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered >= self.base + self.events.len() as u64
     }
 
     /// Notes how many messages each of the next events produces.

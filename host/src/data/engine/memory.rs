@@ -35,6 +35,16 @@ impl Memory {
         self.events.get(index)
     }
 
+    /// Takes what is known of routes over to the numbers that they have now.
+    pub(super) fn renumber(&mut self, routes: &[Option<u16>]) {
+        for event in &mut self.events {
+            event.failures = std::mem::take(&mut event.failures)
+                .into_iter()
+                .filter_map(|(route, count)| Some((routes.get(usize::from(route)).copied()??, count)))
+                .collect();
+        }
+    }
+
     /// The event's place, to be added to.
     pub(super) fn entry(&mut self, offset: i64) -> &mut Remembered {
         let index = self.events.binary_search_by_key(&offset, |event| event.offset).unwrap_or_else(|index| {

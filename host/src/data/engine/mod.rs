@@ -102,6 +102,7 @@ impl Engine {
             Input::Revoked { lanes } => self.revoked(lanes, now),
             Input::Lost { lanes } => lanes.iter().for_each(|&lane| self.release(lane, actions)),
             Input::Unreadable { lane } => self.unreadable(lane, actions),
+            Input::Swapped { routes } => self.swapped(routes, now),
             Input::ProducerLost => self.producer_lost(now, actions),
             Input::Drain { deadline } => self.start_drain(deadline),
             Input::Tick => {}
@@ -137,6 +138,15 @@ impl Engine {
         }
         let event = lane.offset(seq).and_then(|offset| lane.memory.get(offset));
         event.map_or(1, |event| event.stops + 1)
+    }
+
+    /// Where a lane goes on: with the next event that it gets, or with the first that it has to run again.
+    pub fn position(&self, lane: LaneId) -> Option<i64> {
+        let lane = self.lanes.get(lane)?;
+        Some(match lane.state {
+            State::Running => lane.position(),
+            State::Parked { .. } | State::Halted { .. } | State::Closed => lane.restart_offset(),
+        })
     }
 
     fn assigned(&mut self, id: LaneId, position: i64, committed: bool) {
@@ -215,6 +225,19 @@ impl Engine {
         }
     }
 
+    /// The memory of lanes follows the routes' numbers; lanes that a route's policy halted are tried again.
+    fn swapped(&mut self, routes: &[Option<u16>], now: Now) {
+        for id in self.lanes.ids(|_| true) {
+            let lane = self.lanes.known(id);
+            assert!(lane.state != State::Running || lane.is_answered(), "routes change between two batches");
+            lane.memory.renumber(routes);
+            if lane.state == (State::Halted { by_route: true }) {
+                lane.state = State::Parked { until: now };
+                self.watch(id);
+            }
+        }
+    }
+
     fn unreadable(&mut self, id: LaneId, actions: &mut Vec<Action>) {
         if self.lanes.get(id).is_some_and(|lane| matches!(lane.state, State::Running | State::Parked { .. })) {
             self.halt(id, None, actions);
@@ -225,7 +248,7 @@ impl Engine {
     fn halt(&mut self, id: LaneId, route: Option<u16>, actions: &mut Vec<Action>) {
         let lane = self.lanes.known(id);
         lane.drop_unanswered();
-        lane.state = State::Halted;
+        lane.state = State::Halted { by_route: route.is_some() };
         actions.push(Action::Halted { lane: id, offset: lane.position(), route });
         self.settle(id);
     }
@@ -244,7 +267,7 @@ impl Engine {
     fn park(&mut self, id: LaneId, until: Now, cause: Cause, actions: &mut Vec<Action>) {
         let lane = self.lanes.known(id);
         match lane.state {
-            State::Running | State::Halted => {
+            State::Running | State::Halted { .. } => {
                 lane.drop_unanswered();
                 lane.state = State::Parked { until };
                 actions.push(Action::Park { lane: id, offset: lane.position(), until, cause });
@@ -323,9 +346,9 @@ impl Engine {
                     continue;
                 }
                 State::Closed => drained |= lane.is_still(),
-                State::Running | State::Parked { .. } | State::Halted => {}
+                State::Running | State::Parked { .. } | State::Halted { .. } => {}
             }
-            if matches!(lane.state, State::Running | State::Halted) {
+            if matches!(lane.state, State::Running | State::Halted { .. }) {
                 lane.watched = false;
                 self.watched.swap_remove(index);
             } else {

@@ -235,6 +235,38 @@ fn a_halt_stops_before_its_event_for_good() {
 }
 
 #[test]
+fn other_routes_make_a_halted_lane_go_on() {
+    let mut case = Case::new();
+    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(0, 1)]);
+    case.fail(0, OnFailure::Halt, &[Action::Halted { lane: LANE, offset: 10, route: Some(7) }]);
+    case.check(Input::Swapped { routes: &[] }, &[resume(10)]);
+
+    let mut case = Case::new();
+    case.check(Input::Unreadable { lane: LANE }, &[Action::Halted { lane: LANE, offset: 10, route: None }]);
+    case.check(Input::Swapped { routes: &[] }, &[]);
+}
+
+#[test]
+fn what_is_remembered_of_a_route_follows_its_number() {
+    let mut case = Case::new();
+    let retry = |route| RouteFailure { event: 0, route, on: OnFailure::Retry { attempts: 2, backoff: &WAIT } };
+    let (until, cause) = (case.now + millis(100), Cause::Retry { route: 1, failures: 1 });
+    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(0, 1)]);
+    let park = Action::Park { lane: LANE, offset: 10, until, cause };
+    let failures = [retry(1), retry(2)];
+    case.check(Input::Answered { lane: LANE, first: 0, messages: &[0], failures: &failures }, &[park]);
+    // Route 1 is the first now, and route 2 is gone; another one has its number.
+    case.check(Input::Swapped { routes: &[None, Some(0), None] }, &[]);
+    case.later(millis(100));
+    case.check(Input::Tick, &[resume(10)]);
+    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(1, 1)]);
+    let (until, cause) = (case.now + millis(100), Cause::Retry { route: 2, failures: 1 });
+    let park = Action::Park { lane: LANE, offset: 10, until, cause };
+    let failures = [retry(0), retry(2)];
+    case.check(Input::Answered { lane: LANE, first: 1, messages: &[0], failures: &failures }, &[park]);
+}
+
+#[test]
 fn a_halted_lane_runs_an_earlier_event_again_when_it_must() {
     let mut case = Case::new();
     case.emit(0, &[10]);

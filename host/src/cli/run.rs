@@ -5,7 +5,7 @@ use tracing::Level;
 
 use super::{ConfigArgs, Exit, Failure, refused};
 use crate::control::logging::{self, Format};
-use crate::control::{run, shards};
+use crate::control::{prepare, run, shards};
 
 /// Runs the router until SIGTERM or Ctrl-C, which drain and commit; a second one stops at once
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     match outcome {
         Ok(true) => Ok(Exit::Done),
         Ok(false) => Ok(Exit::NotClean),
-        Err(run::Error::Refused(problems)) => Err(refused(&problems)),
+        Err(run::Error::Prepare(prepare::Error::Config(problems))) => Err(refused(&problems)),
         Err(error) if error.is_refusal() => Err(Failure::refused(shards::error_chain(&error))),
         Err(error) => Err(Failure::failed(shards::error_chain(&error))),
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::generation::Generation;
-use crate::config::model::{Config, Group, Route, Stage as StageConfig};
+use crate::config::model::{Config, Grants, Group, Limits, Route, Stage as StageConfig};
 use crate::data::chain::{Stage, Target};
 use crate::data::origin::RouteLabel;
 use crate::data::plugin::{Plugin, Prepared, Spec};
@@ -24,25 +24,75 @@ struct Topics {
 }
 
 impl Topics {
+    /// Those that a group had before keep their numbers: messages may be in flight under them.
+    fn following(before: Option<&Program>) -> Self {
+        let mut topics = Self::default();
+        for name in before.into_iter().flat_map(|program| &program.topics) {
+            topics.number(name);
+        }
+        topics
+    }
+
     fn number(&mut self, name: &str) -> u16 {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = u16::try_from(self.names.len()).expect("the config bounds the number of topics");
+        let number = u16::try_from(self.names.len()).expect("what is live and what is new are bounded apart");
         self.names.push(name.to_owned());
         self.numbers.insert(name.to_owned(), number);
         number
     }
 }
 
-/// The plugins of a group, each combination of version, config and ports once.
-#[derive(Default)]
-struct Workers {
-    prepared: Vec<Arc<Prepared>>,
-    numbers: HashMap<(String, String, Vec<String>), usize>,
+/// What makes instances differ: two stages that agree in all of it share them, over generations too.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Binding {
+    plugin: String,
+    sha256: digest::Bytes,
+    limits: Limits,
+    grants: Grants,
+    config: String,
+    ports: Vec<String>,
 }
 
-impl Workers {
+impl Binding {
+    fn of(prepared: &Prepared) -> Self {
+        let (plugin, spec) = (prepared.plugin(), prepared.spec());
+        Self {
+            plugin: plugin.name.to_string(),
+            sha256: plugin.sha256,
+            limits: spec.limits,
+            grants: spec.grants.clone(),
+            config: spec.config.to_string(),
+            ports: spec.bound_ports.clone(),
+        }
+    }
+}
+
+/// The plugins that are bound to configs and ports already, by what makes them differ.
+#[derive(Default)]
+pub struct Bound(HashMap<Binding, Arc<Prepared>>);
+
+impl Bound {
+    /// Those of programs.
+    pub fn of<'p>(programs: impl Iterator<Item = &'p Arc<Program>>) -> Self {
+        Self(programs.flat_map(|program| &program.prepared).map(|it| (Binding::of(it), Arc::clone(it))).collect())
+    }
+
+    /// Whether this one is among them.
+    pub fn has(&self, prepared: &Arc<Prepared>) -> bool {
+        self.0.get(&Binding::of(prepared)).is_some_and(|known| Arc::ptr_eq(known, prepared))
+    }
+}
+
+/// The plugins of a group, each combination of version, config and ports once.
+struct Workers<'b> {
+    bound: &'b Bound,
+    prepared: Vec<Arc<Prepared>>,
+    numbers: HashMap<Binding, usize>,
+}
+
+impl Workers<'_> {
     fn number(
         &mut self,
         config: &Config,
@@ -51,28 +101,39 @@ impl Workers {
         plugin: &Arc<Plugin>,
         ports: Vec<String>,
     ) -> usize {
-        let key = (stage.plugin.clone(), stage.config.to_string(), ports);
-        if let Some(number) = self.numbers.get(&key) {
-            return *number;
-        }
         let settings = &config.plugin[&stage.plugin];
-        let prepared = plugin.prepare(Spec {
-            config: stage.config.clone(),
-            bound_ports: key.2.clone(),
+        let binding = Binding {
+            plugin: stage.plugin.clone(),
+            sha256: plugin.sha256,
             limits: settings.limits,
             grants: settings.grants.clone(),
-            route: route.id.clone(),
+            config: stage.config.to_string(),
+            ports,
+        };
+        if let Some(number) = self.numbers.get(&binding) {
+            return *number;
+        }
+        let prepared = self.bound.0.get(&binding).cloned().unwrap_or_else(|| {
+            plugin.prepare(Spec {
+                config: stage.config.clone(),
+                bound_ports: binding.ports.clone(),
+                limits: settings.limits,
+                grants: settings.grants.clone(),
+                route: route.id.clone(),
+            })
         });
         self.prepared.push(prepared);
-        self.numbers.insert(key, self.prepared.len() - 1);
+        self.numbers.insert(binding, self.prepared.len() - 1);
         self.prepared.len() - 1
     }
 }
 
-/// What the shards of a group follow in a generation.
-pub fn program(generation: &Generation, group: &Group) -> Program {
+/// What the shards of a group follow in a generation, after what they followed `before`. Plugins that are `bound` already as
+/// they are needed are taken as they are.
+pub fn program(generation: &Generation, group: &Group, before: Option<&Program>, bound: &Bound) -> Program {
     let config = &generation.config;
-    let (mut topics, mut workers) = (Topics::default(), Workers::default());
+    let mut topics = Topics::following(before);
+    let mut workers = Workers { bound, prepared: Vec::new(), numbers: HashMap::new() };
     let routes = || group.routes.iter().map(|route| &*config.routes[*route]);
     let plans = routes().map(|route| plan(generation, route, &mut topics, &mut workers)).collect();
     Program {
@@ -102,6 +163,7 @@ fn plan(generation: &Generation, route: &Route, topics: &mut Topics, workers: &m
     let versions = || route.through.iter().map(|stage| (stage.plugin.as_str(), plugin(stage).sha256));
     Plan {
         id: route.id.clone(),
+        was: route.was.clone(),
         filter: route.filter.clone(),
         on_filter_error: route.on_filter_error,
         stages,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::{
     Admin, Backoff, Broker, Config, Embedded, EmbeddedTopic, FailurePolicy, Grants, Group, Host, Kafka, Limits,
-    OnFilterError, OnPermanent, OutOfRange, PluginSettings, Plugins, Route, Secret, Selector, Stage, Start,
+    OnFilterError, OnPermanent, OutOfRange, PluginSettings, Plugins, Rollout, RolloutMode, Route, Secret, Selector,
+    Stage, Start,
 };
 use crate::config::{print_duration, print_size};
 use crate::digest;
@@ -78,7 +79,7 @@ pub struct StageView {
 impl ConfigView {
     /// The view of a config.
     pub fn of(config: &Config) -> Self {
-        let Config { path: _, sha256: _, host, broker, admin, plugins, plugin, groups, routes } = config;
+        let Config { path: _, sha256: _, host, broker, admin, plugins, plugin, groups, retired, routes } = config;
         let mut settings = Settings::new();
         add_host(&mut settings, host);
         match broker {
@@ -89,6 +90,9 @@ impl ConfigView {
         let Plugins { directory, poll_interval } = plugins;
         add(&mut settings, "plugins.directory", path(directory));
         add(&mut settings, "plugins.poll_interval", print_duration(*poll_interval));
+        for group in retired {
+            add(&mut settings, &format!("groups.{group}.retired"), true.to_string());
+        }
         Self {
             settings,
             plugin: plugin.iter().map(|(name, settings)| (name.clone(), plugin_settings(settings))).collect(),
@@ -238,7 +242,8 @@ fn add_admin(settings: &mut Settings, admin: &Admin) {
 }
 
 fn plugin_settings(plugin: &PluginSettings) -> Settings {
-    let PluginSettings { sha256, limits, grants } = plugin;
+    let PluginSettings { sha256, limits, grants, rollout } = plugin;
+    let Rollout { mode, share, events, time, errors_max, latency_max, differences_max } = rollout;
     let Limits { deadline, memory_bytes, output_bytes, outputs, table_elements, log_bytes_per_second } = limits;
     let Grants { clock, random, env } = grants;
     let mut settings = Settings::new();
@@ -254,6 +259,13 @@ fn plugin_settings(plugin: &PluginSettings) -> Settings {
     add(&mut settings, "allow.clock", clock.to_string());
     add(&mut settings, "allow.random", random.to_string());
     add(&mut settings, "allow.env", env.join(", "));
+    add(&mut settings, "rollout.mode", rollout_word(*mode).to_owned());
+    add(&mut settings, "rollout.share", share.to_string());
+    add(&mut settings, "rollout.events", events.to_string());
+    add(&mut settings, "rollout.time", print_duration(*time));
+    add(&mut settings, "rollout.errors_max", errors_max.to_string());
+    add(&mut settings, "rollout.latency_max", print_duration(*latency_max));
+    add(&mut settings, "rollout.differences_max", differences_max.to_string());
     settings
 }
 
@@ -267,6 +279,14 @@ fn group_settings(group: &Group) -> Settings {
     add(&mut settings, "start", start_word(*start));
     add(&mut settings, "out_of_range", out_of_range_word(*out_of_range).to_owned());
     settings
+}
+
+fn rollout_word(mode: RolloutMode) -> &'static str {
+    match mode {
+        RolloutMode::Direct => "direct",
+        RolloutMode::Shadow => "shadow",
+        RolloutMode::Canary => "canary",
+    }
 }
 
 /// From wherever it is looked at: a host and a command that are started in different folders mean the same.

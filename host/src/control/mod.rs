@@ -14,8 +14,20 @@ pub mod order;
 pub mod overview;
 pub mod plan;
 pub mod plugins;
+pub mod prepare;
+pub mod publish;
+pub mod reload;
 pub mod run;
 pub mod shards;
 pub mod status;
 pub mod store;
 pub mod topics;
+pub mod watch;
+
+/// Runs something that blocks, apart from the control plane's own tasks.
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -19,7 +19,7 @@ pub struct Directory {
 }
 
 /// Loads the plugins that the config's routes name. Takes up to seconds for each that has to be compiled.
-pub fn load(config: &Config, runtime: &Runtime) -> Directory {
+pub fn load(config: &Config, live: Option<&BTreeMap<String, Arc<Plugin>>>, runtime: &Runtime) -> Directory {
     let named: BTreeSet<&str> =
         config.routes.iter().flat_map(|route| &route.through).map(|stage| stage.plugin.as_str()).collect();
     let folder = &config.plugins.directory;
@@ -33,7 +33,7 @@ pub fn load(config: &Config, runtime: &Runtime) -> Directory {
     };
     for name in names {
         let found = match named.contains(name.as_str()) {
-            true => load_one(config, runtime, folder, &name, &mut directory.plugins),
+            true => load_one(config, live, runtime, folder, &name, &mut directory.plugins),
             false => Found::Unused,
         };
         directory.available.plugins.insert(name, found);
@@ -43,6 +43,7 @@ pub fn load(config: &Config, runtime: &Runtime) -> Directory {
 
 fn load_one(
     config: &Config,
+    live: Option<&BTreeMap<String, Arc<Plugin>>>,
     runtime: &Runtime,
     folder: &Path,
     name: &str,
@@ -54,6 +55,11 @@ fn load_one(
             return Found::Refused { message: format!("`{name}` can't be read: {}", error.kind()), hint: None };
         }
     };
+    let same = live.and_then(|live| live.get(name)).filter(|live| live.sha256 == crate::digest::of(&bytes));
+    if let Some(plugin) = same {
+        loaded.insert(name.to_owned(), Arc::clone(plugin));
+        return Found::from(&**plugin);
+    }
     match runtime.load(name, &bytes, config.plugin[name].limits) {
         Ok(plugin) => {
             let found = Found::from(&*plugin);

@@ -1,19 +1,22 @@
 //! The shards of this host: how many a group has, starting their threads, and stopping them. What they do is theirs.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::status::Status;
 use super::topics::{self, Found};
-use crate::config::model::Group;
+use crate::config::model;
+use crate::data::handover::{Cutover, Handover, Starts};
 use crate::data::program::Program;
 use crate::data::shard::{Command, Ended, Health, Settings, Shard};
 use crate::kafka::topics::TopicInfo;
-use crate::kafka::{self, Connection};
+use crate::kafka::{self, Connection, Partition};
 
 /// Beyond the drain's own deadline: to leave the group, and to end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,104 +50,191 @@ pub enum Error {
     },
 }
 
-/// A group that runs.
+/// A shard that runs.
 struct Running {
-    program: Arc<Program>,
-    topics: Vec<String>,
-    commands: Vec<Sender<Command>>,
+    thread: JoinHandle<()>,
+    commands: Sender<Command>,
+    health: Arc<Health>,
+}
+
+/// A group that runs.
+struct Group {
+    handover: Arc<Handover>,
+    shards: Vec<Running>,
+    /// The largest batch that its producers write: set when they are made.
+    batch_bytes_max: usize,
+    /// The number of its next shard.
+    next_number: usize,
+}
+
+/// What a group is to run.
+pub struct Wanted {
+    /// What its shards follow.
+    pub program: Arc<Program>,
+    /// How many of them.
+    pub shards: usize,
+    /// Where partitions begin that the group has no offset for: those whose routes another group had.
+    pub starts: Starts,
 }
 
 /// All shards.
 pub struct Shards {
-    groups: Vec<Running>,
+    connection: Connection,
+    instance: String,
+    status: Status,
+    groups: BTreeMap<String, Group>,
     running: usize,
     ended: UnboundedReceiver<Result<Ended, Error>>,
     report: UnboundedSender<Result<Ended, Error>>,
 }
 
-impl Default for Shards {
-    fn default() -> Self {
-        let (report, ended) = unbounded_channel();
-        Self { groups: Vec::new(), running: 0, ended, report }
-    }
-}
-
 /// How many shards a group gets: as many as it says, or its part of the machine's cores; at most one a partition.
-pub fn count(group: &Group, groups: usize, cores: usize, partitions: usize) -> usize {
+pub fn count(group: &model::Group, groups: usize, cores: usize, partitions: usize) -> usize {
     let wanted = group.shards.map_or(cores / groups.max(1), std::num::NonZero::get);
     wanted.clamp(1, partitions.max(1))
 }
 
 impl Shards {
-    /// Starts `count` shards of a group.
+    /// None yet.
+    pub fn new(connection: Connection, instance: String, status: Status) -> Self {
+        let (report, ended) = unbounded_channel();
+        Self { connection, instance, status, groups: BTreeMap::new(), running: 0, ended, report }
+    }
+
+    /// Hands a group what it is to run, and starts or stops shards as it needs. Where `positions` is there, every shard that
+    /// ran before says on it where its partitions go on.
     ///
     /// # Errors
     /// Where a thread can't be started.
-    pub fn start(
+    pub fn hand_over(
         &mut self,
-        program: Arc<Program>,
-        count: usize,
-        connection: &Connection,
-        instance: &str,
+        wanted: Wanted,
         found: &Found,
-        status: &Status,
+        positions: Option<std::sync::mpsc::Sender<Vec<(Partition, i64)>>>,
+        drain_timeout: Duration,
     ) -> Result<(), Error> {
-        let topics = topics::of_group(&program, &found.present);
-        let output = |name: &String| (name.clone(), found.sizes.record_bytes_max(name, connection));
-        let outputs: Vec<_> = program.topics.iter().map(output).collect();
-        let mut commands = Vec::with_capacity(count);
-        for number in 0..count {
-            let shard = format!("{}/{number}", program.group);
-            let health = Arc::new(Health::default());
-            status.shard(shard.clone(), &health);
-            let settings = Settings {
-                connection: connection.clone(),
-                client_id: format!("midplane.{}.{instance}.{number}", program.group),
-                consumer_buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
-                producer_buffer_bytes: kafka::settings::PRODUCER_BUFFER_BYTES * 2,
-                record_bytes_max: kafka::settings::RECORD_BYTES_MAX,
-                batch_bytes_max: found.sizes.batch_bytes_max(&program.topics),
-                outputs: outputs.clone(),
-                program: program.clone(),
-                topics: topics.clone(),
-            };
-            let (sender, receiver) = channel();
-            let report = self.report.clone();
-            let name = shard.clone();
-            let run = move || {
-                let run = AssertUnwindSafe(|| Shard::start(settings, receiver, health).and_then(Shard::run));
-                let ended = match std::panic::catch_unwind(run) {
-                    Ok(ended) => ended.map_err(|source| Error::Kafka { shard: name, source }),
-                    Err(panic) => Err(Error::Panicked { shard: name, message: panic_message(&*panic) }),
-                };
-                // Nobody listens any more only where the host has given up waiting.
-                let _ = report.send(ended);
-            };
-            let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
-            thread.spawn(run).map_err(|source| Error::Thread { shard, source })?;
-            self.running += 1;
-            commands.push(sender);
+        let Wanted { program, shards, starts } = wanted;
+        let name = program.group.clone();
+        let output = |name: &String| (name.clone(), found.sizes.record_bytes_max(name, &self.connection));
+        let written = program.written();
+        let written = written.iter().map(|number| program.topics[usize::from(*number)].as_str());
+        let batch_bytes_max = found.sizes.batch_bytes_max(written);
+        let cutover = Cutover {
+            topics: topics::of_group(&program, &found.present),
+            outputs: program.topics.iter().map(output).collect(),
+            positions: positions.map(Mutex::new),
+            program,
+            starts,
+        };
+        match self.groups.get_mut(&name) {
+            Some(group) => {
+                group.handover.publish(cutover);
+                if batch_bytes_max < group.batch_bytes_max {
+                    // A producer's batches can't be made smaller: others take its place, through the group.
+                    drain(&mut group.shards.drain(..), drain_timeout);
+                    group.batch_bytes_max = batch_bytes_max;
+                }
+            }
+            None => {
+                let handover = Handover::new(cutover);
+                let group = Group { handover, shards: Vec::new(), batch_bytes_max, next_number: 0 };
+                self.groups.insert(name.clone(), group);
+            }
         }
-        tracing::info!(
-            group = program.group,
-            shards = count,
-            topics = topics.len(),
-            "The group's shards have started."
-        );
-        self.groups.push(Running { program, topics, commands });
+        self.resize(&name, shards, drain_timeout)
+    }
+
+    fn resize(&mut self, name: &str, count: usize, drain_timeout: Duration) -> Result<(), Error> {
+        let group = self.groups.get_mut(name).expect("the group runs");
+        let before = group.shards.len();
+        if count < before {
+            drain(&mut group.shards.drain(count..), drain_timeout);
+        }
+        for _ in before..count {
+            let group = self.groups.get_mut(name).expect("the group runs");
+            let number = group.next_number;
+            group.next_number += 1;
+            let (handover, batch_bytes_max) = (Arc::clone(&group.handover), group.batch_bytes_max);
+            let shard = self.start(name, number, handover, batch_bytes_max)?;
+            self.groups.get_mut(name).expect("the group runs").shards.push(shard);
+        }
+        if count != before {
+            tracing::info!(group = name, shards = count, before, "The group has another number of shards.");
+        }
         Ok(())
+    }
+
+    fn start(
+        &mut self,
+        group: &str,
+        number: usize,
+        handover: Arc<Handover>,
+        batch_bytes_max: usize,
+    ) -> Result<Running, Error> {
+        let name = format!("{group}/{number}");
+        let health = Arc::new(Health::default());
+        self.status.shard(name.clone(), &health);
+        let settings = Settings {
+            connection: self.connection.clone(),
+            client_id: format!("midplane.{group}.{}.{number}", self.instance),
+            consumer_buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
+            producer_buffer_bytes: kafka::settings::PRODUCER_BUFFER_BYTES * 2,
+            record_bytes_max: kafka::settings::RECORD_BYTES_MAX,
+            batch_bytes_max,
+            handover,
+        };
+        let (commands, receiver) = channel();
+        let (report, shard, of_shard) = (self.report.clone(), name.clone(), Arc::clone(&health));
+        let run = move || {
+            let run = AssertUnwindSafe(|| Shard::start(settings, receiver, of_shard).and_then(Shard::run));
+            let ended = match std::panic::catch_unwind(run) {
+                Ok(ended) => ended.map_err(|source| Error::Kafka { shard, source }),
+                Err(panic) => Err(Error::Panicked { shard, message: panic_message(&*panic) }),
+            };
+            // Nobody listens any more only where the host has given up waiting.
+            let _ = report.send(ended);
+        };
+        let thread = std::thread::Builder::new().name(format!("shard-{name}"));
+        let thread = thread.spawn(run).map_err(|source| Error::Thread { shard: name, source })?;
+        self.running += 1;
+        Ok(Running { thread, commands, health })
+    }
+
+    /// Stops a group that no route is in any more. Gives the threads that drain, for who has to wait for them.
+    pub fn retire(&mut self, name: &str, drain_timeout: Duration) -> Vec<JoinHandle<()>> {
+        let Some(mut group) = self.groups.remove(name) else { return Vec::new() };
+        tracing::info!(group = name, shards = group.shards.len(), "The group stops: it has no routes any more.");
+        drain(&mut group.shards.drain(..), drain_timeout)
+    }
+
+    /// Whether every shard follows this generation, or a newer one.
+    pub fn follow(&self, generation: u64) -> bool {
+        let mut shards = self.groups.values().flat_map(|group| &group.shards);
+        shards.all(|shard| shard.health.generation() >= generation)
+    }
+
+    /// How many shards a group has.
+    pub fn count_of(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, |group| group.shards.len())
     }
 
     /// Tells the shards which topics there are, where that changes what they read.
     pub fn topics_changed(&mut self, present: &[TopicInfo]) {
-        for group in self.groups.iter_mut().filter(|group| group.program.index.has_patterns()) {
-            let topics = topics::of_group(&group.program, present);
-            if topics != group.topics {
-                tracing::info!(group = group.program.group, topics = topics.len(), "The group reads other topics now.");
-                for shard in &group.commands {
-                    let _ = shard.send(Command::Subscribe(topics.clone()));
-                }
-                group.topics = topics;
+        for (name, group) in &self.groups {
+            let newest = group.handover.newest();
+            if !newest.program.index.has_patterns() {
+                continue;
+            }
+            let topics = topics::of_group(&newest.program, present);
+            if topics != newest.topics {
+                tracing::info!(group = name, topics = topics.len(), "The group reads other topics now.");
+                group.handover.publish(Cutover {
+                    program: Arc::clone(&newest.program),
+                    topics,
+                    outputs: newest.outputs.clone(),
+                    positions: None,
+                    starts: newest.starts.clone(),
+                });
             }
         }
     }
@@ -157,7 +247,12 @@ impl Shards {
                     self.running -= 1;
                     return error;
                 }
-                Some(Ok(_)) => self.running -= 1,
+                Some(Ok(ended)) => {
+                    self.running -= 1;
+                    if !ended.clean {
+                        tracing::warn!("A shard that was stopped left something unacknowledged: it is read again.");
+                    }
+                }
                 None => std::future::pending().await,
             }
         }
@@ -165,8 +260,8 @@ impl Shards {
 
     /// Drains all shards. Whether everything was acknowledged and committed in time.
     pub async fn drain(&mut self, timeout: Duration) -> bool {
-        for shard in self.groups.iter().flat_map(|group| &group.commands) {
-            let _ = shard.send(Command::Drain { timeout });
+        for group in self.groups.values_mut() {
+            drain(&mut group.shards.drain(..), timeout);
         }
         let mut clean = true;
         let all = async {
@@ -188,6 +283,15 @@ impl Shards {
         }
         clean
     }
+}
+
+/// Tells shards to stop, and gives their threads. One that has ended already doesn't hear it.
+fn drain(shards: &mut dyn Iterator<Item = Running>, timeout: Duration) -> Vec<JoinHandle<()>> {
+    let stop = |shard: Running| {
+        let _ = shard.commands.send(Command::Drain { timeout });
+        shard.thread
+    };
+    shards.map(stop).collect()
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -214,7 +318,7 @@ mod tests {
     #[test]
     fn cores_are_divided_among_groups() {
         let check = |shards, groups, cores, partitions, expected| {
-            let group = Group {
+            let group = model::Group {
                 name: "g".to_owned(),
                 commit_interval: Duration::from_millis(100),
                 shards: std::num::NonZero::new(shards),

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::overview::Overview;
-use crate::data::shard::Health;
+use super::prepare::Live;
+use crate::data::{self, shard::Health};
+use crate::digest;
 
 /// A shard that has not turned for so long does not turn: twice what a plugin's `configure` may take of its thread.
 const TURN_MAX: Duration = Duration::from_secs(20);
@@ -23,6 +25,7 @@ pub struct Status(Arc<Inner>);
 struct Inner {
     listen: Listen,
     generation: Mutex<Option<Arc<Generation>>>,
+    refused: Mutex<Option<Refused>>,
     overview: Mutex<Option<Arc<Overview>>>,
     shards: Mutex<Vec<(String, Weak<Health>)>>,
     broker_answers: AtomicBool,
@@ -81,7 +84,7 @@ struct PluginReport {
     candidate: Option<Candidate>,
 }
 
-/// A version on trial beside the live one. Versions change at a restart only, so far: there is never one.
+/// A version on trial beside the live one.
 #[derive(Debug, Serialize)]
 struct Candidate {
     sha256: String,
@@ -89,11 +92,28 @@ struct Candidate {
     share: f64,
 }
 
-/// A reload that was refused. There are no reloads, so far: there is never one.
-#[derive(Debug, Serialize)]
+/// A reload that was refused.
+#[derive(Debug, Clone, Serialize)]
 struct Refused {
     at: String,
     error: String,
+}
+
+impl Generation {
+    /// As the admin surface tells it.
+    pub fn of(live: &Live) -> Self {
+        let generation = &live.generation;
+        let plugin = |(name, plugin): (&String, &Arc<data::plugin::Plugin>)| {
+            let loaded_at = Timestamp::try_from(live.loaded_at[name]).unwrap_or(Timestamp::UNIX_EPOCH);
+            (name.clone(), Plugin { sha256: digest::hex(&plugin.sha256), bytes: plugin.size as u64, loaded_at })
+        };
+        Self {
+            number: generation.number,
+            hash: digest::hex(&generation.hash),
+            config_sha256: digest::hex(&generation.config.sha256),
+            plugins: generation.plugins.iter().map(plugin).collect(),
+        }
+    }
 }
 
 impl Status {
@@ -102,6 +122,7 @@ impl Status {
         Self(Arc::new(Inner {
             listen,
             generation: Mutex::default(),
+            refused: Mutex::default(),
             overview: Mutex::default(),
             shards: Mutex::default(),
             broker_answers: AtomicBool::new(false),
@@ -123,6 +144,11 @@ impl Status {
     /// What operators are shown of the host, if a generation serves.
     pub fn current_overview(&self) -> Option<Arc<Overview>> {
         lock(&self.0.overview).clone()
+    }
+
+    /// Says what was refused last, and why; nothing once that is out of the way.
+    pub fn refused(&self, error: Option<String>) {
+        *lock(&self.0.refused) = error.map(|error| Refused { at: Timestamp::now().to_string(), error });
     }
 
     /// Says whether the broker answers.
@@ -183,7 +209,7 @@ impl Status {
             config_sha256: generation.config_sha256.clone(),
             plugins: generation.plugins.iter().map(|(name, value)| (name.clone(), plugin(value))).collect(),
             listen: self.0.listen.clone(),
-            last_refused: None,
+            last_refused: lock(&self.0.refused).clone(),
         })
     }
 

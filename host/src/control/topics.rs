@@ -10,7 +10,7 @@ use crate::config::model::{Broker, Config, Selector, Start};
 use crate::data::program::Program;
 use crate::kafka::start::{self, Begin};
 use crate::kafka::topics::{NewTopic, TopicInfo, Topics};
-use crate::kafka::{self, Connection, ConsumerSettings};
+use crate::kafka::{self, Connection, Consumer, ConsumerSettings, Partition};
 
 /// How long the broker may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,34 +71,39 @@ pub fn wait_for(topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>
     }
 }
 
-/// Makes the topics that routes write to and that are missing, where the config says so, and refuses to run without them
-/// where it doesn't. Says which topics to be read are missing: those may come later.
+/// Makes the topics that are missing, as far as the config says so: on the embedded broker all that it names, on Kafka those
+/// that routes write to, if at all. Refuses where one that routes write to is missing still. Says which topics to be read are
+/// missing: those may come later. Gives all topics that there are.
 ///
 /// # Errors
-/// Where topics are missing, or can't be made.
-pub fn prepare(config: &Config, topics: &Topics, present: &[TopicInfo]) -> Result<(), Error> {
-    let missing = missing(written(config), present);
-    for topic in self::missing(read(config), present).difference(&missing) {
+/// Where topics are missing, or can't be made, or where the host is told to stop while it waits for the broker.
+pub fn prepare(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
+    let present = wait_for(topics, stopping)?;
+    let made: Vec<&str> = match &config.broker {
+        Broker::Embedded(_) => written(config).chain(read(config)).collect(),
+        Broker::Kafka(kafka) if kafka.create_topics => written(config).collect(),
+        Broker::Kafka(_) => Vec::new(),
+    };
+    let new = missing(made.into_iter(), &present);
+    if !new.is_empty() {
+        let topic = |name: &&str| NewTopic { name: (*name).to_owned(), ..NewTopic::default() };
+        topics.create(&new.iter().map(topic).collect::<Vec<_>>(), ANSWER_TIMEOUT)?;
+        tracing::info!(topics = new.into_iter().collect::<Vec<_>>().join(","), "Topics were made.");
+    }
+    let present = wait_for_named(config, topics, stopping)?;
+    let unwritable = missing(written(config), &present);
+    for topic in missing(read(config), &present).difference(&unwritable) {
         tracing::warn!(topic, "A topic that is to be read does not exist; it is read once it does.");
     }
-    if missing.is_empty() {
-        return Ok(());
+    if unwritable.is_empty() {
+        return Ok(present);
     }
-    if matches!(&config.broker, Broker::Kafka(kafka) if !kafka.create_topics) {
-        return Err(Error::Missing(missing.into_iter().map(str::to_owned).collect()));
-    }
-    let new: Vec<_> = missing.iter().map(|name| NewTopic { name: (*name).to_owned(), ..NewTopic::default() }).collect();
-    topics.create(&new, ANSWER_TIMEOUT)?;
-    tracing::info!(topics = missing.into_iter().collect::<Vec<_>>().join(","), "Topics were made.");
-    Ok(())
+    Err(Error::Missing(unwritable.into_iter().map(str::to_owned).collect()))
 }
 
 /// Waits until the broker answers, and lists what the config names, if it is there: a topic that was made a moment ago is
 /// not in every answer yet.
-///
-/// # Errors
-/// Where the host is told to stop meanwhile.
-pub fn wait_for_named(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
+fn wait_for_named(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
     let deadline = Instant::now() + VISIBLE_TIMEOUT;
     loop {
         let present = wait_for(topics, stopping)?;
@@ -145,8 +150,8 @@ pub struct Sizes {
 
 impl Sizes {
     /// The largest batch that every one of these topics takes.
-    pub fn batch_bytes_max(&self, topics: &[String]) -> usize {
-        let known = topics.iter().filter_map(|topic| self.batch_bytes_max.get(topic));
+    pub fn batch_bytes_max<'t>(&self, topics: impl Iterator<Item = &'t str>) -> usize {
+        let known = topics.filter_map(|topic| self.batch_bytes_max.get(topic));
         known.copied().min().unwrap_or(kafka::settings::BATCH_BYTES_MAX)
     }
 
@@ -161,7 +166,10 @@ impl Sizes {
 
 /// Asks what the topics take that routes write to. Where the broker doesn't say, it is found out by trying.
 pub fn sizes(topics: &Topics, programs: &[Arc<Program>]) -> Sizes {
-    let written: BTreeSet<&str> = programs.iter().flat_map(|program| &program.topics).map(String::as_str).collect();
+    let written = programs
+        .iter()
+        .flat_map(|program| program.written().into_iter().map(|number| program.topics[usize::from(number)].as_str()));
+    let written: BTreeSet<&str> = written.collect();
     let written: Vec<_> = written.into_iter().collect();
     let mut batch_bytes_max = BTreeMap::new();
     match topics.batch_bytes_max(&written, ANSWER_TIMEOUT) {
@@ -188,7 +196,8 @@ pub fn of_group(program: &Program, present: &[TopicInfo]) -> Vec<String> {
     topics.into_iter().collect()
 }
 
-/// Decides where a group begins that has never been seen, and commits that.
+/// Decides where a group begins that has never been seen, and commits that; not for topics whose routes come from another
+/// group, which go on where that one stood.
 ///
 /// # Errors
 /// Where the broker refuses.
@@ -198,10 +207,12 @@ pub fn begin(
     program: &Arc<Program>,
     start: Start,
     present: &[TopicInfo],
+    moved: &BTreeSet<String>,
     stopping: &AtomicBool,
 ) -> Result<(), Error> {
     let read = of_group(program, present);
-    let topics: Vec<_> = present.iter().filter(|topic| read.contains(&topic.name)).cloned().collect();
+    let topics = present.iter().filter(|topic| read.contains(&topic.name) && !moved.contains(&topic.name));
+    let topics: Vec<_> = topics.cloned().collect();
     let settings = ConsumerSettings {
         connection: connection.clone(),
         group: program.group.clone(),
@@ -228,6 +239,28 @@ pub fn begin(
     }
 }
 
+/// What a group has committed for the partitions of some topics.
+///
+/// # Errors
+/// Where the broker doesn't answer, or refuses.
+pub fn committed(
+    connection: &Connection,
+    client_id: &str,
+    group: &str,
+    topics: &[&TopicInfo],
+) -> Result<Vec<(Partition, i64)>, Error> {
+    let mut client = Consumer::new(&ConsumerSettings {
+        connection: connection.clone(),
+        group: group.to_owned(),
+        client_id: client_id.to_owned(),
+        buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
+    })?;
+    let partitions = topics.iter().flat_map(|topic| (0..topic.partitions).map(|number| (topic.name.as_str(), number)));
+    let partitions: Vec<_> = partitions.collect();
+    let committed = client.committed(partitions.into_iter(), ANSWER_TIMEOUT)?;
+    Ok(committed.into_iter().filter_map(|found| Some(((found.topic, found.partition), found.offset?))).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,8 +268,7 @@ mod tests {
     #[test]
     fn the_smallest_topic_bounds_batches_and_each_bounds_its_records() {
         let sizes = Sizes { batch_bytes_max: BTreeMap::from([("a".to_owned(), 5000), ("b".to_owned(), 2000)]) };
-        let batch =
-            |topics: &[&str]| sizes.batch_bytes_max(&topics.iter().map(|&topic| topic.to_owned()).collect::<Vec<_>>());
+        let batch = |topics: &[&str]| sizes.batch_bytes_max(topics.iter().copied());
         assert_eq!(batch(&["a", "b", "unknown"]), 2000);
         assert_eq!(batch(&["a"]), 5000);
         assert_eq!(batch(&["unknown"]), kafka::settings::BATCH_BYTES_MAX);

@@ -223,6 +223,7 @@ mod tests {
         let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(1), jitter: 0.0 };
         Plan {
             id: "r".to_owned(),
+            was: None,
             filter: None,
             on_filter_error: OnFilterError::DeadLetter,
             stages: Vec::new(),

@@ -126,6 +126,11 @@ impl Lanes {
         self.lanes.iter().enumerate().filter_map(|(number, lane)| Some((LaneId(number as u32), lane.as_ref()?)))
     }
 
+    /// All of them, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (LaneId, &mut Lane)> {
+        self.lanes.iter_mut().enumerate().filter_map(|(number, lane)| Some((LaneId(number as u32), lane.as_mut()?)))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_name.len()

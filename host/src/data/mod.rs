@@ -9,6 +9,7 @@ pub mod engine;
 pub mod event;
 pub mod failure;
 pub mod filter;
+pub mod handover;
 pub mod lane;
 pub mod letter;
 pub mod origin;

@@ -1,8 +1,10 @@
 //! What the shards of a group follow: made whole by the control plane, read by every shard, changed by none.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chain::Target;
 use super::plugin::Prepared;
 use super::route::{Index, Plan};
 use crate::config::model::OutOfRange;
@@ -19,7 +21,8 @@ pub struct Program {
     pub plans: Vec<Plan>,
     /// Which of them read a topic.
     pub index: Index,
-    /// Output and dead-letter topics, by number.
+    /// Output and dead-letter topics, by number. A number keeps its meaning for as long as the group runs, so that those of
+    /// former generations, whose messages may be in flight, are here too.
     pub topics: Vec<String>,
     /// The plugins, bound to configs and ports, by the number that stages name.
     pub prepared: Vec<Arc<Prepared>>,
@@ -30,6 +33,34 @@ pub struct Program {
 }
 
 impl Program {
+    /// The numbers of the topics that its routes write to.
+    pub fn written(&self) -> BTreeSet<u16> {
+        let mut written = BTreeSet::new();
+        for plan in &self.plans {
+            written.insert(plan.dead_letter);
+            if plan.stages.is_empty() {
+                written.insert(plan.direct);
+            }
+            let targets = plan.stages.iter().flat_map(|stage| &stage.targets);
+            written.extend(targets.filter_map(|target| match target {
+                Target::Topic(topic) => Some(*topic),
+                Target::Next | Target::Unbound => None,
+            }));
+        }
+        written
+    }
+
+    /// By the number of each of its routes, the number that the same route has in another program.
+    pub fn renumbered(&self, next: &Self) -> Vec<Option<u16>> {
+        let mut numbers = HashMap::with_capacity(next.plans.len());
+        for (plan, number) in next.plans.iter().zip(0..) {
+            numbers.insert(plan.was.as_deref().unwrap_or(&plan.id), number);
+        }
+        // What a route is now weighs more than what another one was.
+        numbers.extend(next.plans.iter().zip(0..).map(|(plan, number)| (plan.id.as_str(), number)));
+        self.plans.iter().map(|plan| numbers.get(plan.id.as_str()).copied()).collect()
+    }
+
     /// What a commit says beside the offset, versioned, so that later hosts can tell what they read.
     pub fn commit_metadata(&self) -> String {
         format!(r#"{{"v":1,"generation":"{}"}}"#, self.generation_hash)

@@ -19,6 +19,8 @@ use crate::config::model::{FailurePolicy, OnFilterError, Route, Selector};
 pub struct Plan {
     /// Its id: what letters hang on.
     pub id: String,
+    /// The id that it had before, if it says so.
+    pub was: Option<String>,
     /// Which events it takes; none: all.
     pub filter: Option<Arc<Filter>>,
     /// What a filter that can't be evaluated means.
@@ -220,6 +222,7 @@ mod tests {
     fn check(filters: &[(Option<&str>, OnFilterError)], events: &[(&str, Option<&str>)], expected: &[&str]) {
         let plan = |(filter, on_filter_error): &(Option<&str>, OnFilterError)| Plan {
             id: "r".to_owned(),
+            was: None,
             filter: filter.map(|filter| Arc::new(Filter::compile(filter).unwrap())),
             on_filter_error: *on_filter_error,
             stages: Vec::new(),

@@ -86,20 +86,12 @@ impl Sink {
     ///
     /// # Errors
     /// Where a topic can't have its name.
-    pub fn new(mut producer: Producer, topics: &[(String, usize)], buffer_bytes: usize) -> Result<Self, kafka::Error> {
-        let mut outputs = Vec::with_capacity(topics.len());
-        let mut by_topic = Vec::with_capacity(topics.len());
-        for (number, (name, record_bytes_max)) in topics.iter().enumerate() {
-            let topic = producer.topic(name)?;
-            debug_assert_eq!(topic.index(), by_topic.len(), "topics are counted in the order of first mention");
-            by_topic.push(number as u16);
-            outputs.push(Output { name: name.clone(), topic, bytes_in_flight: 0, record_bytes_max: *record_bytes_max });
-        }
+    pub fn new(producer: Producer, topics: &[(String, usize)], buffer_bytes: usize) -> Result<Self, kafka::Error> {
         let bytes_max = buffer_bytes / BUFFER_SHARE;
-        Ok(Self {
+        let mut sink = Self {
             producer,
-            outputs,
-            by_topic,
+            outputs: Vec::with_capacity(topics.len()),
+            by_topic: Vec::with_capacity(topics.len()),
             bytes_max,
             topic_bytes_max: bytes_max / TOPIC_SHARE,
             over: 0,
@@ -107,7 +99,34 @@ impl Sink {
             header: Vec::new(),
             reports: Vec::new(),
             counts: Counts::default(),
-        })
+        };
+        sink.adopt(topics)?;
+        Ok(sink)
+    }
+
+    /// Follows another generation: topics that came, and what each takes now. Numbers keep their meaning.
+    ///
+    /// # Errors
+    /// Where a topic can't have its name.
+    pub fn adopt(&mut self, topics: &[(String, usize)]) -> Result<(), kafka::Error> {
+        for (number, (name, record_bytes_max)) in topics.iter().enumerate() {
+            match self.outputs.get_mut(number) {
+                Some(output) => {
+                    debug_assert_eq!(output.name, *name, "a topic's number keeps its meaning");
+                    output.record_bytes_max = *record_bytes_max;
+                }
+                None => self.add(name, *record_bytes_max)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, record_bytes_max: usize) -> Result<(), kafka::Error> {
+        let topic = self.producer.topic(name)?;
+        debug_assert_eq!(topic.index(), self.by_topic.len(), "topics are counted in the order of first mention");
+        self.by_topic.push(self.outputs.len() as u16);
+        self.outputs.push(Output { name: name.to_owned(), topic, bytes_in_flight: 0, record_bytes_max });
+        Ok(())
     }
 
     /// What an output topic takes.

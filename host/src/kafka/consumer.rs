@@ -125,12 +125,18 @@ impl Consumer {
         })
     }
 
-    /// Joins the group for these topics, in place of any before. Topics that don't exist are reported as errors, and joined
+    /// Joins the group for these topics, in place of any before; leaves it where there are none. Topics that don't exist are reported as errors, and joined
     /// when they appear. Names that begin with `^` would be patterns of libc's: topics' names never do.
     ///
     /// # Errors
     /// Where a name can't be one, or the client can't go on.
     pub fn subscribe<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+        let mut topics = topics.into_iter().peekable();
+        if topics.peek().is_none() {
+            // SAFETY: the client is live.
+            let code = unsafe { rdsys::rd_kafka_unsubscribe(self.client.raw()) };
+            return self.check("unsubscribe", code.into());
+        }
         let mut list = List::new(0);
         for topic in topics {
             list.add(&c_string(topic)?, -1, i64::from(rdsys::RD_KAFKA_OFFSET_INVALID));

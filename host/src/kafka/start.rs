@@ -4,6 +4,7 @@
 //! of its topics: then [`resolve`] commits a position for all of them, before any shard subscribes. What appears later
 //! begins with its first event: [`positions`] finds that when a partition is assigned.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,14 +92,15 @@ pub struct Position {
     pub first: bool,
 }
 
-/// Where partitions that were just assigned go on: what is committed, and the first event where nothing is; that one is
-/// committed at once, with this metadata (see [`TOKEN`]).
+/// Where partitions that were just assigned go on: what is committed, and, where nothing is, what `starts` says, or the
+/// first event; that one is committed at once, with this metadata (see [`TOKEN`]).
 ///
 /// # Errors
 /// Where the broker doesn't answer in time, or refuses.
 pub fn positions(
     consumer: &mut Consumer,
     partitions: &[Partition],
+    starts: &HashMap<Partition, i64>,
     metadata: &str,
     timeout: Duration,
 ) -> Result<Vec<Position>, Error> {
@@ -106,7 +108,12 @@ pub fn positions(
     let committed = consumer.committed(partitions.iter().map(|(topic, partition)| (&**topic, *partition)), timeout)?;
     let new: Vec<_> = committed.iter().filter(|partition| partition.offset.is_none()).collect();
     let begin = new.iter().map(|new| (&*new.topic, new.partition, Begin::Earliest));
-    let offsets = consumer.offsets_at(begin, left(deadline))?;
+    let mut offsets = consumer.offsets_at(begin, left(deadline))?;
+    for (offset, new) in offsets.iter_mut().zip(&new) {
+        // What was deleted meanwhile can't be read any more.
+        let start = starts.get(&(Arc::clone(&new.topic), new.partition)).copied();
+        *offset = start.map_or(*offset, |start| start.max(*offset));
+    }
     if !new.is_empty() {
         let first = new.iter().zip(&offsets).map(|(new, offset)| (&*new.topic, new.partition, *offset, metadata));
         consumer.commit(first, TOKEN)?;

@@ -1,6 +1,6 @@
 //! A member of a group that does what a shard does: answers rebalances, and keeps what it reads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use midplane::kafka::{Batch, Code, Consumer, Entry, Happening, Partition, start};
@@ -84,7 +84,8 @@ impl Member {
     pub(crate) fn answer(&mut self, happening: Happening) {
         match happening {
             Happening::Assign(partitions) => {
-                let positions = start::positions(&mut self.consumer, &partitions, "", PATIENCE).expect("positions");
+                let positions = start::positions(&mut self.consumer, &partitions, &HashMap::new(), "", PATIENCE)
+                    .expect("positions");
                 let begin = self.begin;
                 let places = positions.iter().map(|at| (&*at.topic, at.partition, begin.unwrap_or(at.offset)));
                 self.consumer.assign(places).expect("assigned");

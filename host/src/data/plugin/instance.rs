@@ -1,6 +1,6 @@
 //! A plugin bound to a config and to ports, and instances of that.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wasmtime::Store;
@@ -8,7 +8,7 @@ use wasmtime::Store;
 use super::bindings::typed::midplane::plugin::types::Context;
 use super::bindings::{columnar as columnar_bindings, typed as typed_bindings};
 use super::columnar::{self, Columns, Results};
-use super::journal::Rate;
+use super::journal::{Rate, lock};
 use super::load::{Plugin, Pre};
 use super::state::State;
 use super::ticker::Ticker;
@@ -87,6 +87,8 @@ pub struct Prepared {
     config: String,
     ports: Arc<Ports>,
     rate: Arc<Rate>,
+    /// Instances that were made in advance, for shards that go over to this.
+    ready: Mutex<Vec<Instance>>,
 }
 
 impl Prepared {
@@ -97,6 +99,7 @@ impl Prepared {
             rate: Arc::new(Rate::new(Arc::clone(&plugin.name), spec.limits.log_bytes_per_second)),
             plugin,
             spec,
+            ready: Mutex::default(),
         }
     }
 
@@ -113,6 +116,28 @@ impl Prepared {
     /// The log's rate.
     pub(super) fn rate(&self) -> &Rate {
         &self.rate
+    }
+
+    /// Makes so many instances in advance, apart from the shards: the first of them shows whether the plugin takes its config.
+    ///
+    /// # Errors
+    /// Where an instance can't be made or configured.
+    pub fn make_ready(&self, count: usize) -> Result<(), InstanceError> {
+        for _ in 0..count {
+            let instance = self.instantiate()?;
+            lock(&self.ready).push(instance);
+        }
+        Ok(())
+    }
+
+    /// One that was made in advance, if there is one left.
+    pub fn take_ready(&self) -> Option<Instance> {
+        lock(&self.ready).pop()
+    }
+
+    /// Drops what was made in advance and nobody took.
+    pub fn drop_ready(&self) {
+        lock(&self.ready).clear();
     }
 
     /// Makes an instance and configures it. To be called on the thread that waits for it: it may take up to 10 seconds of

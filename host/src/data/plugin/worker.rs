@@ -72,6 +72,15 @@ impl Worker {
         }
     }
 
+    /// With an instance that was made in advance, if there is one.
+    pub fn ready(prepared: Arc<Prepared>) -> Self {
+        let instance = prepared.take_ready();
+        let mut worker = Self::new(prepared);
+        worker.stats.instances += u64::from(instance.is_some());
+        worker.instance = instance;
+        worker
+    }
+
     /// What it runs.
     pub fn prepared(&self) -> &Arc<Prepared> {
         &self.prepared

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Engine, Input, LaneId, Now};
+use crate::data::handover::Starts;
 use crate::data::lane::Lanes;
 use crate::data::program::Program;
 use crate::data::sink::Sink;
@@ -30,6 +31,14 @@ pub(super) struct Flow {
     pub(super) going: Vec<Going>,
     /// Partitions that are to be read on from an offset, and the client was not ready.
     pub(super) resumes: Vec<(LaneId, i64)>,
+    /// Partitions of topics that no route reads any more: assigned, paused and without a lane until the group takes them.
+    pub(super) retired: Vec<Partition>,
+    /// Partitions that were retired and are to be read again, as soon as their lanes are released.
+    pub(super) returning: Vec<Partition>,
+    /// Where partitions begin that the group has no offset for.
+    pub(super) starts: Starts,
+    /// The topics that the group was joined for.
+    pub(super) topics: Vec<String>,
     /// Whether the drain has ended, and was clean.
     pub(super) drained: Option<bool>,
     pub(super) commit_metadata: String,
@@ -66,7 +75,6 @@ impl Flow {
     fn take_commands(&mut self) -> Result<(), kafka::Error> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Subscribe(topics) => self.consumer.subscribe(topics.iter().map(String::as_str))?,
                 Command::Drain { timeout } => self.step(Input::Drain { deadline: self.now() + timeout })?,
             }
         }

@@ -10,7 +10,7 @@ use crate::data::program::Program;
 use crate::kafka::{self, Code, Happening, Partition, start};
 
 /// How long a turn may wait for the group's offsets: the consumer is polled in between.
-const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long leaving the group may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,6 +22,9 @@ impl Flow {
         }
         if !self.coming.is_empty() {
             self.begin(program)?;
+        }
+        if !self.returning.is_empty() {
+            self.come_back(program)?;
         }
         Ok(())
     }
@@ -74,18 +77,25 @@ impl Flow {
     /// again: nothing is fetched until then.
     fn begin(&mut self, program: &Program) -> Result<(), kafka::Error> {
         let metadata = &self.commit_metadata;
-        let positions = match start::positions(&mut self.consumer, &self.coming, metadata, POSITIONS_TIMEOUT) {
-            Ok(positions) => positions,
-            Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "The group's offsets could not be read; trying again.");
-                return Ok(());
-            }
-        };
+        let positions =
+            match start::positions(&mut self.consumer, &self.coming, &self.starts, metadata, POSITIONS_TIMEOUT) {
+                Ok(positions) => positions,
+                Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "The group's offsets could not be read; trying again.");
+                    return Ok(());
+                }
+            };
         self.coming.clear();
         self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))?;
         for position in positions {
-            self.take_on(program, (position.topic, position.partition), position.offset, !position.first)?;
+            let partition = (position.topic, position.partition);
+            if program.index.reads(&partition.0) {
+                self.take_on(program, partition, position.offset, !position.first)?;
+            } else {
+                // The assignment is older than the generation: its events are not to be read, least of all passed.
+                self.retire(partition)?;
+            }
         }
         self.health.assigned();
         Ok(())
@@ -109,6 +119,8 @@ impl Flow {
     fn revoke(&mut self, partitions: Vec<Partition>, lost: bool) -> Result<(), kafka::Error> {
         tracing::info!(partitions = partitions.len(), lost, "Partitions were revoked.");
         self.coming.retain(|partition| !partitions.contains(partition));
+        self.retired.retain(|partition| !partitions.contains(partition));
+        self.returning.retain(|partition| !partitions.contains(partition));
         let lanes: Vec<LaneId> = partitions.iter().filter_map(|partition| self.lanes.find(partition)).collect();
         self.going.push(Going { partitions, lanes: lanes.clone() });
         if lost {

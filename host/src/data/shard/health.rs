@@ -10,6 +10,7 @@ pub struct Health {
     turned_ms: AtomicU64,
     assigned: AtomicBool,
     partitions: AtomicUsize,
+    generation: AtomicU64,
 }
 
 impl Default for Health {
@@ -19,6 +20,7 @@ impl Default for Health {
             turned_ms: AtomicU64::new(0),
             assigned: AtomicBool::new(false),
             partitions: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
         }
     }
 }
@@ -33,6 +35,16 @@ impl Health {
     /// The group has said which partitions are this shard's, perhaps none.
     pub(crate) fn assigned(&self) {
         self.assigned.store(true, Ordering::Relaxed);
+    }
+
+    /// The shard follows a generation from here on.
+    pub(crate) fn follows(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// The generation that the shard follows; 0 before it has begun.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// One whose loop came around so long ago.

@@ -2,9 +2,10 @@
 //! and carries out what the engine decides; decides nothing about them itself, and never waits for the control plane.
 //!
 //! One turn of its loop: commands, what happened to the group, what the broker acknowledged, what the time demands, then
-//! a batch of events. Nothing in it sleeps but the wait for events, and that ends when there is something else to do.
+//! the newest generation, and a batch of events under it. Nothing in it sleeps but the wait for events, and that ends when there is something else to do.
 
 mod carry;
+mod cutover;
 mod group;
 mod health;
 mod process;
@@ -18,6 +19,7 @@ use self::carry::Flow;
 pub use self::health::Health;
 use self::process::Calls;
 use super::engine::{Engine, Now, Settings as EngineSettings};
+use super::handover::Handover;
 use super::lane::Lanes;
 use super::program::Program;
 use super::sink::Sink;
@@ -47,19 +49,13 @@ pub struct Settings {
     pub record_bytes_max: usize,
     /// The largest batch of records that is written.
     pub batch_bytes_max: usize,
-    /// The topics that are written to, as the program numbers them, each with the bytes of one record that it takes.
-    pub outputs: Vec<(String, usize)>,
-    /// What it follows.
-    pub program: Arc<Program>,
-    /// The topics to begin with.
-    pub topics: Vec<String>,
+    /// What it follows, now and later.
+    pub handover: Arc<Handover>,
 }
 
 /// What a shard is told by the control plane.
 #[derive(Debug)]
 pub enum Command {
-    /// These topics are to be read from now on: a pattern matches others than before.
-    Subscribe(Vec<String>),
     /// Stop, settle, commit, and end, until the deadline at the latest.
     Drain {
         /// How long that may take.
@@ -77,6 +73,9 @@ pub struct Ended {
 /// A running shard, from its own thread's view.
 pub struct Shard {
     program: Arc<Program>,
+    handover: Arc<Handover>,
+    /// The newest of what was handed over that this shard follows.
+    version: u64,
     batch: Batch,
     calls: Calls,
     flow: Flow,
@@ -89,7 +88,9 @@ impl Shard {
     /// # Errors
     /// Where a client setting is refused.
     pub fn start(settings: Settings, commands: Receiver<Command>, health: Arc<Health>) -> Result<Self, kafka::Error> {
-        let Settings { connection, client_id, program, .. } = settings;
+        let Settings { connection, client_id, handover, .. } = settings;
+        let (version, first) = handover.newer(0).expect("something was handed over before there was a shard");
+        let program = Arc::clone(&first.program);
         let consumer = Consumer::new(&ConsumerSettings {
             connection: connection.clone(),
             group: program.group.clone(),
@@ -104,13 +105,14 @@ impl Shard {
             record_bytes_max: settings.record_bytes_max,
             batch_bytes_max: settings.batch_bytes_max,
         })?;
-        let sink = Sink::new(producer, &settings.outputs, buffer_bytes)?;
-        if settings.topics.is_empty() {
+        let sink = Sink::new(producer, &first.outputs, buffer_bytes)?;
+        if first.topics.is_empty() {
             // There is nothing to join the group for, before a pattern matches.
             health.assigned();
         } else {
-            consumer.subscribe(settings.topics.iter().map(String::as_str))?;
+            consumer.subscribe(first.topics.iter().map(String::as_str))?;
         }
+        health.follows(program.generation);
         let flow = Flow {
             engine: Engine::new(engine_settings(&program)),
             lanes: Lanes::default(),
@@ -120,13 +122,18 @@ impl Shard {
             coming: Vec::new(),
             going: Vec::new(),
             resumes: Vec::new(),
+            retired: Vec::new(),
+            returning: Vec::new(),
+            starts: Arc::clone(&first.starts),
+            topics: first.topics.clone(),
             drained: None,
             commit_metadata: program.commit_metadata(),
             commands,
             health,
             consumer,
         };
-        Ok(Self { batch: flow.consumer.batch(), calls: Calls::new(&program), program, flow })
+        let (batch, calls) = (flow.consumer.batch(), Calls::new(&program));
+        Ok(Self { program, handover, version, batch, calls, flow })
     }
 
     /// Runs until it is drained.
@@ -141,6 +148,8 @@ impl Shard {
             }
             let wait = self.flow.wait();
             self.flow.consumer.drain(&mut self.batch, DRAIN_EVENTS_MAX, DRAIN_BYTES_MAX, wait);
+            // After the wait, so that what was published meanwhile is not one batch late.
+            self.cut_over()?;
             self.work_off()?;
         }
     }

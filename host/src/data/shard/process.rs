@@ -1,5 +1,6 @@
 //! A batch in hand: sorted by lane, routed, handed to the plugins, answered to the engine, and produced as it says.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::carry::Flow;
@@ -63,7 +64,7 @@ struct Taken {
 impl Calls {
     pub(super) fn new(program: &Program) -> Self {
         Self {
-            workers: program.prepared.iter().map(|prepared| Worker::new(prepared.clone())).collect(),
+            workers: program.prepared.iter().map(|prepared| Worker::ready(prepared.clone())).collect(),
             arenas: Vec::new(),
             scratch: Scratch::default(),
             picked: Vec::new(),
@@ -73,6 +74,27 @@ impl Calls {
             parts_used: 0,
             events: 0,
         }
+    }
+
+    /// Follows another program. A plugin that is bound as before keeps its worker, and with it its instance; of the others
+    /// those that were made ready are taken now, so that the first event doesn't wait.
+    pub(super) fn adopt(&mut self, before: &Program, next: &Program) {
+        let mut workers: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Some).collect();
+        self.workers = next
+            .prepared
+            .iter()
+            .map(|prepared| {
+                let same = before.prepared.iter().position(|before| Arc::ptr_eq(before, prepared));
+                same.and_then(|index| workers[index].take()).unwrap_or_else(|| Worker::ready(prepared.clone()))
+            })
+            .collect();
+        let mut counts = vec![Counts::default(); next.plans.len()];
+        for (count, number) in self.counts.iter().zip(before.renumbered(next)) {
+            if let Some(number) = number {
+                counts[usize::from(number)] = *count;
+            }
+        }
+        self.counts = counts;
     }
 
     /// How many events were answered.

@@ -4,7 +4,7 @@
 //! `--header` writes one header as long as the router's. Client settings and allocator are the product's, so that what is
 //! measured between the two is the router alone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -140,7 +140,7 @@ impl Loop {
             |partitions: &[Partition]| partitions.iter().map(|(topic, n)| (topic.to_string(), *n)).collect::<Vec<_>>();
         match happening {
             Happening::Assign(partitions) => {
-                let positions = start::positions(&mut self.consumer, &partitions, "", PATIENCE)?;
+                let positions = start::positions(&mut self.consumer, &partitions, &HashMap::new(), "", PATIENCE)?;
                 self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))
             }
             Happening::Revoke { partitions, .. } => {

@@ -1,0 +1,205 @@
+//! Makes a prepared generation live: its topics are seen to, its number and contents are kept, the shards are handed their
+//! programs. Up to the hand-over, whatever fails leaves what is live untouched; from there on nothing can be refused.
+//!
+//! A route that moves to a group without offsets goes on where its old group stood when that one went over. So groups that
+//! lose routes go over first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::admin::Access;
+use super::blocking;
+use super::prepare::{Live, Next, Tools};
+use super::shards::{self, Shards, Wanted};
+use super::status::Status;
+use super::topics::{self, Found};
+use crate::config::model::Config;
+use crate::data::handover::Starts;
+use crate::data::program::Program;
+use crate::kafka::topics::Topics;
+use crate::kafka::{Connection, Partition};
+
+/// How long shards may take to go over, before what waits for them gives up: a batch may take this long at most.
+const CUTOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have.
+const CUTOVER_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What doesn't change while the process runs.
+#[derive(Clone)]
+pub struct Host {
+    /// The file that it was started with.
+    pub config_path: PathBuf,
+    /// To prepare generations with.
+    pub tools: Tools,
+    /// Where the events live.
+    pub connection: Connection,
+    /// Names this host to the broker.
+    pub instance: String,
+    /// Asks the broker for topics.
+    pub topics: Arc<Topics>,
+    /// What others see.
+    pub status: Status,
+    /// Who may ask for more.
+    pub access: Access,
+    /// Set where the host is told to stop while something waits for the broker.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// Routes that go from one group to another, by the group that loses them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// The group that gets them, and the topics that they read in both.
+    by_origin: BTreeMap<String, Vec<(String, BTreeSet<String>)>>,
+}
+
+impl Moves {
+    /// What moves between two configs, among the topics that there are.
+    pub fn between(live: &[Arc<Program>], next: &[Arc<Program>], found: &Found) -> Self {
+        let mut moves = Self::default();
+        let home = |id: &str| live.iter().find(|program| program.plans.iter().any(|plan| plan.id == id));
+        for program in next {
+            for plan in &program.plans {
+                let id = plan.was.as_deref().unwrap_or(&plan.id);
+                let Some(origin) = home(id).filter(|origin| origin.group != program.group) else { continue };
+                let both = |topic: &&str| reads(origin, id, topic) && reads(program, &plan.id, topic);
+                let topics = found.present.iter().map(|topic| topic.name.as_str()).filter(both);
+                let topics: BTreeSet<_> = topics.map(str::to_owned).collect();
+                if !topics.is_empty() {
+                    moves.by_origin.entry(origin.group.clone()).or_default().push((program.group.clone(), topics));
+                }
+            }
+        }
+        moves
+    }
+
+    /// The topics that a group gets with routes of others.
+    fn topics_to(&self, group: &str) -> BTreeSet<String> {
+        let moves = self.by_origin.values().flatten().filter(|(to, _)| to == group);
+        moves.flat_map(|(_, topics)| topics.iter().cloned()).collect()
+    }
+}
+
+fn reads(program: &Program, route: &str, topic: &str) -> bool {
+    let routes = program.index.routes(topic);
+    routes.iter().any(|number| program.plans[usize::from(*number)].id == route)
+}
+
+/// Sees to the topics of a generation: those that routes write to are there, or are made; new groups have a beginning.
+///
+/// # Errors
+/// Where topics are missing, or the broker doesn't answer or refuses.
+pub fn see_to_topics(host: &Host, next: &Live, live: &[Arc<Program>]) -> Result<(Found, Moves), topics::Error> {
+    let config: &Config = &next.generation.config;
+    let present = topics::prepare(config, &host.topics, &host.stopping)?;
+    let found = Found { sizes: topics::sizes(&host.topics, &next.programs), present };
+    let moves = Moves::between(live, &next.programs, &found);
+    let client_id = format!("midplane.{}.start", host.instance);
+    for (group, program) in config.groups.iter().zip(&next.programs) {
+        if live.iter().any(|live| live.group == group.name) {
+            continue;
+        }
+        let moved = moves.topics_to(&group.name);
+        topics::begin(&host.connection, &client_id, program, group.start, &found.present, &moved, &host.stopping)?;
+    }
+    Ok((found, moves))
+}
+
+/// Hands the shards a generation whose topics were seen to. `live` is what they follow so far.
+///
+/// # Errors
+/// Where a shard's thread can't be started: the host can't go on.
+pub async fn hand_over(
+    host: &Host,
+    shards: &mut Shards,
+    next: &Next,
+    live: Option<&Live>,
+    found: &Found,
+    moves: &Moves,
+) -> Result<(), shards::Error> {
+    let config = &next.live.generation.config;
+    let drain_timeout = config.host.drain_timeout;
+    let mut starts: HashMap<String, HashMap<Partition, i64>> = HashMap::new();
+    for (origin, to) in &moves.by_origin {
+        let program = next.live.programs.iter().find(|program| program.group == *origin);
+        let positions = leave(host, shards, origin, program, found, drain_timeout, config).await?;
+        for (group, topics) in to {
+            let moved = positions.iter().filter(|((topic, _), _)| topics.contains(&**topic));
+            starts.entry(group.clone()).or_default().extend(moved.cloned());
+        }
+    }
+    for live in live.into_iter().flat_map(|live| &live.programs) {
+        if !next.live.programs.iter().any(|program| program.group == live.group) {
+            // Whoever leaves without being waited for: nobody needs to know where it stood.
+            drop(shards.retire(&live.group, drain_timeout));
+        }
+    }
+    for program in next.live.programs.iter().filter(|program| !moves.by_origin.contains_key(&program.group)) {
+        let starts = starts.remove(&program.group).unwrap_or_default();
+        let wanted = wanted(config, program, Arc::new(starts), found, host.tools.cores);
+        shards.hand_over(wanted, found, None, drain_timeout)?;
+    }
+    let deadline = Instant::now() + CUTOVER_TIMEOUT;
+    while !shards.follow(next.live.generation.number) && Instant::now() < deadline {
+        tokio::time::sleep(CUTOVER_INTERVAL).await;
+    }
+    next.drop_ready();
+    Ok(())
+}
+
+/// Has a group go over that loses routes, and says where its partitions stood.
+async fn leave(
+    host: &Host,
+    shards: &mut Shards,
+    group: &str,
+    program: Option<&Arc<Program>>,
+    found: &Found,
+    drain_timeout: Duration,
+    config: &Config,
+) -> Result<Vec<(Partition, i64)>, shards::Error> {
+    let mut positions = match program {
+        Some(program) => {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let count = shards.count_of(group);
+            let wanted = wanted(config, program, Starts::default(), found, host.tools.cores);
+            shards.hand_over(wanted, found, Some(sender), drain_timeout)?;
+            blocking(move || {
+                let deadline = Instant::now() + CUTOVER_TIMEOUT;
+                let left = || deadline.saturating_duration_since(Instant::now());
+                (0..count).map_while(|_| receiver.recv_timeout(left()).ok()).flatten().collect()
+            })
+            .await
+        }
+        None => {
+            let threads = shards.retire(group, drain_timeout);
+            blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+            HashMap::new()
+        }
+    };
+    // Of partitions that are read on other hosts, or by nobody, what is committed is all that can be known.
+    let (host, group, present) = (host.clone(), group.to_owned(), found.present.clone());
+    let committed = blocking(move || {
+        let topics: Vec<_> = present.iter().collect();
+        topics::committed(&host.connection, &format!("midplane.{}.move", host.instance), &group, &topics)
+    });
+    match committed.await {
+        Ok(committed) => {
+            for (partition, offset) in committed {
+                positions.entry(partition).or_insert(offset);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "Where routes that move go on is not known of all partitions."),
+    }
+    Ok(positions.into_iter().collect())
+}
+
+fn wanted(config: &Config, program: &Arc<Program>, starts: Starts, found: &Found, cores: usize) -> Wanted {
+    let group = config.groups.iter().find(|group| group.name == program.group).expect("programs are made of groups");
+    let read: BTreeSet<String> = topics::of_group(program, &found.present).into_iter().collect();
+    let partitions = found.present.iter().filter(|topic| read.contains(&topic.name));
+    let partitions = partitions.map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
+    let shards = shards::count(group, config.groups.len(), cores, partitions);
+    Wanted { program: Arc::clone(program), shards, starts }
+}

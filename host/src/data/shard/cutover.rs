@@ -1,0 +1,118 @@
+//! Going over to another generation, between two batches: nothing that was handed to a plugin is unanswered then. What is in
+//! flight settles as it would have; plugins that did not change keep their instances; partitions stay where they are unless
+//! their topics are read no more, or only now.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Shard;
+use super::carry::Flow;
+use super::group::POSITIONS_TIMEOUT;
+use crate::data::engine::{Input, LaneId};
+use crate::data::handover::Cutover;
+use crate::data::program::Program;
+use crate::kafka::{self, Partition, start};
+
+impl Shard {
+    /// Takes the newest generation, if there is one that this shard doesn't follow yet.
+    pub(super) fn cut_over(&mut self) -> Result<(), kafka::Error> {
+        let Some((version, next)) = self.handover.newer(self.version) else { return Ok(()) };
+        self.version = version;
+        self.calls.adopt(&self.program, &next.program);
+        self.flow.cut_over(&self.program, &next)?;
+        self.program = Arc::clone(&next.program);
+        tracing::debug!(group = self.program.group, generation = self.program.generation, "The shard has gone over.");
+        Ok(())
+    }
+}
+
+impl Flow {
+    fn cut_over(&mut self, before: &Program, next: &Cutover) -> Result<(), kafka::Error> {
+        let program = &next.program;
+        self.step(Input::Swapped { routes: &before.renumbered(program) })?;
+        self.sink.adopt(&next.outputs)?;
+        self.commit_metadata = program.commit_metadata();
+        self.starts = Arc::clone(&next.starts);
+        if let Some(positions) = &next.positions {
+            // Whoever asked may have given up.
+            let _ = positions.lock().unwrap_or_else(PoisonError::into_inner).send(self.positions());
+        }
+        self.follow_routes(program)?;
+        if self.topics != next.topics {
+            self.topics.clone_from(&next.topics);
+            self.consumer.subscribe(next.topics.iter().map(String::as_str))?;
+        }
+        self.health.follows(program.generation);
+        Ok(())
+    }
+
+    /// Where each partition goes on under the new generation.
+    fn positions(&self) -> Vec<(Partition, i64)> {
+        let position =
+            |(id, lane): (LaneId, &crate::data::lane::Lane)| Some((lane.partition.clone(), self.engine.position(id)?));
+        self.lanes.iter().filter_map(position).collect()
+    }
+
+    /// Gives each partition the routes that read it now. One that none reads is closed where it stands, so that its events
+    /// are there for whoever reads the topic again.
+    fn follow_routes(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        let (mut ids, mut retired) = (Vec::new(), Vec::new());
+        for (id, lane) in self.lanes.iter_mut() {
+            lane.routes = program.index.routes(&lane.partition.0);
+            let going = self.going.iter().any(|going| going.lanes.contains(&id));
+            if lane.routes.is_empty() && !going && !self.retired.contains(&lane.partition) {
+                ids.push(id);
+                retired.push(lane.partition.clone());
+            }
+        }
+        for partition in retired {
+            self.retire(partition)?;
+        }
+        if !ids.is_empty() {
+            self.step(Input::Revoked { lanes: &ids })?;
+        }
+        let reads = |partition: &mut Partition| program.index.reads(&partition.0);
+        self.returning.extend(self.retired.extract_if(.., reads));
+        Ok(())
+    }
+
+    /// Reads a partition no more, though it stays assigned until the group has noticed.
+    pub(super) fn retire(&mut self, partition: Partition) -> Result<(), kafka::Error> {
+        if let Err(error) = self.consumer.pause([(&*partition.0, partition.1)].into_iter()) {
+            // Not paused, it goes on delivering; what belongs to no lane is dropped.
+            tracing::debug!(%error, topic = &*partition.0, partition = partition.1, "A partition could not be paused.");
+        }
+        self.retired.push(partition);
+        Ok(())
+    }
+
+    /// Reads on with partitions that were retired and are wanted again before the group took them. Where the broker doesn't
+    /// answer, the next turn tries again.
+    pub(super) fn come_back(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        let ready = |partition: &mut Partition| self.lanes.find(partition).is_none();
+        let partitions: Vec<_> = self.returning.extract_if(.., ready).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        match start::positions(&mut self.consumer, &partitions, &self.starts, &self.commit_metadata, POSITIONS_TIMEOUT)
+        {
+            Ok(positions) => {
+                for position in positions {
+                    let partition: Partition = (position.topic, position.partition);
+                    if program.index.reads(&partition.0) {
+                        self.consumer.restart(&partition.0, partition.1, position.offset)?;
+                        self.take_on(program, partition, position.offset, !position.first)?;
+                    } else {
+                        self.retired.push(partition);
+                    }
+                }
+                Ok(())
+            }
+            Err(error @ kafka::Error::Fatal { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "The group's offsets could not be read; trying again.");
+                self.returning.extend(partitions);
+                Ok(())
+            }
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod host;
 pub mod http;
 pub mod plugins;
 pub mod records;
+pub mod signing;
 pub mod simulation;
 pub mod wait;
 

@@ -53,7 +53,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 }
 
 fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
-    let available = plugins::load(&loaded.config, None, &runtime(&loaded.config)?).available;
+    let available = plugins::load(&loaded.config, &runtime(&loaded.config)?).available;
     let mut problems = loaded.against_plugins(&available);
     problems.add(&loaded.warnings);
     if problems.count(Severity::Error) > 0 {

@@ -184,7 +184,11 @@ pub(super) static PLUGINS: Section = Section {
             "How often the directory is compared with what runs, beside file system notifications.",
         )
         .or("2s"),
-        Key::new("public_keys", Kind::Texts, "Minisign keys. Where there are any, an unsigned plugin is refused."),
+        Key::new(
+            "public_keys",
+            Kind::Texts,
+            "Minisign's public keys, as lines of base64. Where there are any, NAME.wasm needs a signature NAME.wasm.minisig beside it.",
+        ),
     ],
 };
 

@@ -17,6 +17,7 @@ pub mod model;
 mod names;
 pub mod plugins;
 mod problem;
+pub mod public_key;
 mod render;
 mod schema;
 mod summary;

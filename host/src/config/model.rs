@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::public_key::PublicKey;
 use crate::data::filter::Filter;
 
 /// A whole config, includes and defaults applied.
@@ -143,6 +144,8 @@ pub struct Plugins {
     pub directory: PathBuf,
     /// How often the directory is compared with what is live.
     pub poll_interval: Duration,
+    /// Whose signatures are trusted. Where there are none, plugins need not be signed.
+    pub public_keys: Vec<PublicKey>,
 }
 
 /// `[plugin.NAME]`, what concerns loading and running it. Its `config` is already merged into [`Stage::config`].

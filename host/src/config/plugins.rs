@@ -35,6 +35,8 @@ pub enum Found {
         /// What to do, where that is known.
         hint: Option<String>,
     },
+    /// A version that the config's pin excludes, so that nobody loaded it.
+    Excluded([u8; 32]),
     /// No route names it, so that nobody looked.
     Unused,
 }
@@ -172,7 +174,8 @@ impl<'c> Check<'c> {
         let name = &stage.plugin.written;
         let problem = match self.available.plugins.get(&stage.plugin.value) {
             Some(Found::Described(described)) => return Some(described),
-            Some(Found::Unused) => return None,
+            // What the pin excludes is said where the pin stands.
+            Some(Found::Excluded(_) | Found::Unused) => return None,
             Some(Found::Refused { message, hint }) => {
                 let message = if message.contains(&format!("`{name}`")) {
                     message.clone()
@@ -224,15 +227,17 @@ impl<'c> Check<'c> {
     fn pins(&self, problems: &mut Vec<Problem>) {
         for table in &self.document.plugin {
             let Some(pin) = &table.sha256 else { continue };
-            let Some(Found::Described(described)) = self.available.plugins.get(&table.name.text) else { continue };
-            if described.sha256 != pin.value {
+            let found = match self.available.plugins.get(&table.name.text) {
+                Some(Found::Described(described)) => described.sha256,
+                Some(Found::Excluded(sha256)) => *sha256,
+                _ => continue,
+            };
+            if found != pin.value {
                 let name = &table.name.text;
                 let message = format!("`{}` is not the version of plugin `{name}` that is there", pin.written);
                 let problem = Problem::error(pin.at, &pin.written, message);
                 problems.push(
-                    problem
-                        .expected(format!("`{}`", hex(&described.sha256)))
-                        .hint("put the pinned version back, or pin this one"),
+                    problem.expected(format!("`{}`", hex(&found))).hint("put the pinned version back, or pin this one"),
                 );
             }
         }

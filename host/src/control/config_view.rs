@@ -87,9 +87,11 @@ impl ConfigView {
             Broker::Embedded(embedded) => add_embedded(&mut settings, embedded),
         }
         add_admin(&mut settings, admin);
-        let Plugins { directory, poll_interval } = plugins;
+        let Plugins { directory, poll_interval, public_keys } = plugins;
         add(&mut settings, "plugins.directory", path(directory));
         add(&mut settings, "plugins.poll_interval", print_duration(*poll_interval));
+        let keys: Vec<_> = public_keys.iter().map(|key| key.id.as_str()).collect();
+        add(&mut settings, "plugins.public_keys", keys.join(", "));
         for group in retired {
             add(&mut settings, &format!("groups.{group}.retired"), true.to_string());
         }

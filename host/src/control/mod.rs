@@ -7,9 +7,12 @@ pub mod build;
 pub mod config_view;
 pub mod data_directory;
 pub mod decisions;
+pub mod describe;
 mod durable;
+pub mod first;
 pub mod generation;
 pub mod logging;
+pub mod obey;
 pub mod order;
 pub mod overview;
 pub mod plan;
@@ -19,9 +22,11 @@ pub mod publish;
 pub mod reload;
 pub mod run;
 pub mod shards;
+pub mod signature;
 pub mod status;
 pub mod store;
 pub mod topics;
+pub mod versions;
 pub mod watch;
 
 /// Runs something that blocks, apart from the control plane's own tasks.

@@ -2,16 +2,19 @@
 //! one what did not change. Runs apart from the data path, and changes nothing that is live: whatever fails here leaves no
 //! trace but its reason.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::build::{self, Bound};
 use super::data_directory::{self, DataDirectory};
+use super::decisions::{self, Decisions};
 use super::generation::{Generation, manifest_hash};
 use super::plan::restart_needed;
-use super::plugins;
+use super::plugins::Version;
+use super::store::{self, Manifest, Store, StoredFile, StoredPlugin};
+use super::versions::{Selection, Selector, signature_text};
 use crate::config::model::Config;
 use crate::config::{self, Loaded, Problems, Severity};
 use crate::data::plugin::{InstanceError, Plugin, Prepared, Runtime};
@@ -47,12 +50,21 @@ pub enum Error {
     /// The data directory.
     #[error(transparent)]
     DataDirectory(#[from] data_directory::Error),
+    /// What operators decided can't be kept.
+    #[error(transparent)]
+    Decisions(#[from] decisions::Error),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::DataDirectory(error.into())
+    }
 }
 
 impl Error {
     /// Whether the files are to blame, so that nothing but a change of those helps.
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::DataDirectory(_))
+        !matches!(self, Self::DataDirectory(_) | Self::Decisions(_))
     }
 }
 
@@ -92,38 +104,110 @@ pub struct Live {
 pub struct Next {
     /// All of it.
     pub live: Live,
+    /// Bytes and signatures that the store may not have yet.
+    versions: BTreeMap<String, Version>,
     /// Bindings of plugins that the live generation doesn't have, and how many shards will run each.
     fresh: Vec<(Arc<Prepared>, usize)>,
 }
 
-/// What a generation is prepared with.
+/// What came of the files and the decisions.
+pub struct Outcome {
+    /// What could become live; none where that is live already.
+    pub next: Option<Next>,
+    /// The decisions, but for those that have ended.
+    pub decisions: Decisions,
+    /// What the directory has, by plugin.
+    pub present: BTreeMap<String, digest::Bytes>,
+    /// Each way in which the files and this differ, a sentence each.
+    pub drift: Vec<String>,
+}
+
+/// What generations are prepared with.
 #[derive(Clone)]
 pub struct Tools {
     /// Loads plugins.
     pub runtime: Runtime,
     /// Numbers generations.
     pub data: Arc<DataDirectory>,
+    /// What former generations consist of.
+    pub store: Arc<Store>,
     /// Of this machine.
     pub cores: usize,
 }
 
-/// Reads the config and the plugins, and binds them. `None` where that is what is live already. Takes seconds where a plugin
-/// has to be compiled.
+/// Prepares what a config, the directory and the operators' decisions ask for. `sha256` is of the config on the disk, which is
+/// the same one or a broken one. Takes seconds where a plugin has to be compiled.
 ///
 /// # Errors
 /// Whatever is wrong: all of it, where that can be told.
-pub fn prepare(loaded: Loaded, live: Option<&Live>, tools: &Tools) -> Result<Option<Next>, Error> {
-    let config = Arc::new(loaded.config.clone());
-    if let Some(live) = live {
-        check_against_live(&config, &live.generation.config)?;
+pub fn prepare(
+    loaded: Result<Loaded, Problems>,
+    sha256: digest::Bytes,
+    path: &Path,
+    decisions: &Decisions,
+    live: Option<&Live>,
+    tools: &Tools,
+) -> Result<Outcome, Error> {
+    let mut decisions = decisions.clone();
+    if let Some(hold) = decisions.hold.take_if(|hold| !hold.is_over(&sha256)) {
+        let next = prepare_stored(path, hold.generation, live, tools)?;
+        let held = next.as_ref().map(|next| &next.live).or(live).map(|live| live.generation.config.sha256);
+        let mut drift =
+            vec![format!("generation {} is held since {}, until `midplane resume`", hold.generation, hold.since)];
+        if held != Some(sha256) {
+            drift.push("the config on disk is another one than the live generation's".to_owned());
+        }
+        let decisions = Decisions { hold: Some(hold), ..decisions };
+        return Ok(Outcome { next, decisions, present: BTreeMap::new(), drift });
     }
-    let known = live.map(|live| &live.generation.plugins);
-    let plugins = load_plugins(&loaded, known, &tools.runtime)?;
+    // The config is another one: whoever wrote it wants that.
+    decisions.hold = None;
+    let loaded = loaded.map_err(Error::Config)?;
+    let last = match live {
+        Some(_) => None,
+        None => tools.data.live()?.and_then(|live| tools.store.get(live.number).ok()),
+    };
+    check_against_live(&loaded.config, live)?;
+    let mut selection = selector(&loaded.config, live, tools).of_directory(&decisions, last.as_deref());
+    decisions.plugins.retain(|name, _| !selection.ended.contains(name));
+    let (present, drift) = (std::mem::take(&mut selection.present), std::mem::take(&mut selection.drift));
+    let next = bind(loaded, selection, live, tools)?;
+    Ok(Outcome { next, decisions, present, drift })
+}
+
+/// Prepares the contents of a generation that is kept, as the next one.
+///
+/// # Errors
+/// As [`prepare`]; and where something of it is not in the store any more.
+pub fn prepare_stored(path: &Path, number: u64, live: Option<&Live>, tools: &Tools) -> Result<Option<Next>, Error> {
+    let manifest = tools.store.get(number)?;
+    let text = |file: &StoredFile| Ok((file.path.clone(), tools.store.text(&file.sha256)?));
+    let files = manifest.files.iter().map(text).collect::<Result<Vec<_>, store::Error>>()?;
+    let loaded = config::load_stored(path, files).map_err(Error::Config)?;
+    check_against_live(&loaded.config, live)?;
+    let selection = selector(&loaded.config, live, tools).of_manifest(&manifest);
+    bind(loaded, selection, live, tools)
+}
+
+fn selector<'s>(config: &'s Config, live: Option<&'s Live>, tools: &'s Tools) -> Selector<'s> {
+    let live = live.map(|live| &live.generation.plugins);
+    Selector { config, runtime: &tools.runtime, store: &tools.store, live }
+}
+
+/// Binds a config and its plugins, and tries them out. `None` where they are what is live.
+fn bind(loaded: Loaded, selection: Selection, live: Option<&Live>, tools: &Tools) -> Result<Option<Next>, Error> {
+    check_plugins(&loaded, &selection)?;
+    let config = Arc::new(loaded.config.clone());
+    let (plugins, versions) = (selection.directory.plugins, selection.versions);
     let hash = manifest_hash(&config.sha256, &plugins);
     if live.is_some_and(|live| live.generation.hash == hash) {
         return Ok(None);
     }
-    let number = tools.data.number_generation(&hash)?;
+    let number = match tools.data.live()? {
+        // A restart with what ran before.
+        Some(last) if live.is_none() && last.hash == hash => last.number,
+        _ => tools.data.next_number(&tools.store)?,
+    };
     let built_at = SystemTime::now();
     let loaded_at = plugins.iter().map(|(name, plugin)| {
         let same = live.filter(|live| live.generation.plugins.get(name).is_some_and(|of| Arc::ptr_eq(of, plugin)));
@@ -142,14 +226,14 @@ pub fn prepare(loaded: Loaded, live: Option<&Live>, tools: &Tools) -> Result<Opt
         return Err(Error::TooManyTopics(program.group.clone()));
     }
     let fresh = fresh(&config, &programs, &bound, tools.cores);
-    let live = Live { generation, loaded: Arc::new(loaded), programs, loaded_at };
-    let next = Next { live, fresh };
+    let next = Next { live: Live { generation, loaded: Arc::new(loaded), programs, loaded_at }, versions, fresh };
     next.try_out()?;
     Ok(Some(next))
 }
 
 /// What holds against a config only because of what is live.
-fn check_against_live(next: &Config, live: &Config) -> Result<(), Error> {
+fn check_against_live(next: &Config, live: Option<&Live>) -> Result<(), Error> {
+    let Some(live) = live.map(|live| &live.generation.config) else { return Ok(()) };
     let keys = restart_needed(live, next);
     if !keys.is_empty() {
         return Err(Error::NeedsRestart(keys));
@@ -167,14 +251,9 @@ fn dropped_groups(next: &Config, live: &Config) -> Vec<String> {
     gone.map(|group| group.name.clone()).collect()
 }
 
-/// The plugins, unless the config asks for what they don't have.
-fn load_plugins(
-    loaded: &Loaded,
-    live: Option<&BTreeMap<String, Arc<Plugin>>>,
-    runtime: &Runtime,
-) -> Result<BTreeMap<String, Arc<Plugin>>, Error> {
-    let directory = plugins::load(&loaded.config, live, runtime);
-    let mut problems = loaded.against_plugins(&directory.available);
+/// Refuses a config that asks for what its plugins don't have.
+fn check_plugins(loaded: &Loaded, selection: &Selection) -> Result<(), Error> {
+    let mut problems = loaded.against_plugins(&selection.directory.available);
     problems.add(&loaded.warnings);
     if problems.count(Severity::Error) > 0 {
         return Err(Error::Config(problems));
@@ -182,7 +261,7 @@ fn load_plugins(
     for warning in &problems.list {
         tracing::warn!(offending = warning.offending, problem = warning.message, "The config has a doubtful part.");
     }
-    Ok(directory.plugins)
+    Ok(())
 }
 
 /// The bindings that are new, each once, and how many shards will want one.
@@ -217,23 +296,37 @@ impl Next {
         }
     }
 
-    /// The names of the plugins whose version is another one than in a generation, or that it doesn't have.
-    pub fn changed_plugins(&self, before: &Generation) -> BTreeSet<String> {
-        let same = |name: &String, plugin: &Arc<Plugin>| {
-            before.plugins.get(name).is_some_and(|before| before.sha256 == plugin.sha256)
-        };
-        let plugins = self.live.generation.plugins.iter();
-        plugins.filter(|(name, plugin)| !same(name, plugin)).map(|(name, _)| name.clone()).collect()
+    /// Keeps what it consists of, durably, and makes it the generation that a restart finds.
+    ///
+    /// # Errors
+    /// When the disk refuses; what was live then still is.
+    pub fn keep(&self, why: &str, tools: &Tools) -> Result<(), Error> {
+        let Live { generation, loaded, .. } = &self.live;
+        let mut manifest = Manifest::new(generation.number, generation.hash);
+        manifest.config_sha256 = generation.config.sha256;
+        manifest.config_path.clone_from(&generation.config.path);
+        manifest.published_at = jiff::Timestamp::now().to_string();
+        why.clone_into(&mut manifest.why);
+        let mut blobs: Vec<(digest::Bytes, &[u8])> = Vec::new();
+        for source in loaded.sources() {
+            let sha256 = digest::of(source.text.as_bytes());
+            manifest.files.push(StoredFile { path: source.path.clone(), sha256 });
+            blobs.push((sha256, source.text.as_bytes()));
+        }
+        for (name, plugin) in &generation.plugins {
+            let version = self.versions.get(name);
+            let signature = version.and_then(signature_text).map(|text| (digest::of(text.as_bytes()), text.as_bytes()));
+            let stored = StoredPlugin {
+                sha256: plugin.sha256,
+                bytes: plugin.size as u64,
+                signature: signature.map(|(sha256, _)| sha256),
+            };
+            manifest.plugins.insert(name.clone(), stored);
+            blobs.extend(version.map(|version| (version.sha256, &*version.bytes)));
+            blobs.extend(signature);
+        }
+        Ok(tools.data.publish(&tools.store, &manifest, blobs)?)
     }
-}
-
-/// Where a config comes from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// The file that the host was started with.
-    Disk(PathBuf),
-    /// A generation of the store.
-    Stored(u64),
 }
 
 /// For messages: which plugins a generation runs.

@@ -1,6 +1,8 @@
 //! The one task that owns what is live, and makes it another: when files change, when somebody asks, when the broker has other
 //! topics. One thing at a time; a generation is published whole or not at all, and what is refused is said once.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,13 +11,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::blocking;
+use super::decisions::Decisions;
+use super::describe::{self, Around};
+use super::obey::Situation;
 use super::order::{Done, Order, Refusal, RefusalKind, Request};
-use super::prepare::{self, Live, Next};
+use super::prepare::{self, Live, Next, Tools};
 use super::publish::{self, Host};
 use super::shards::{self, Shards};
 use super::topics;
 use super::watch::{SETTLE_ASKED, Snapshot, Watch};
-use crate::config::{self, Inputs};
+use crate::config::{self, Inputs, Loaded, Problems, Source};
 use crate::digest;
 
 /// How often it is looked whether the broker answers, and which topics patterns match.
@@ -34,23 +39,33 @@ pub enum Error {
     /// The topics.
     #[error(transparent)]
     Topics(#[from] topics::Error),
+    /// What was ordered can't be.
+    #[error(transparent)]
+    Order(#[from] Refusal),
 }
 
 impl Error {
     /// Whether the same files could be accepted later.
     fn may_pass(&self) -> bool {
-        matches!(self, Self::Topics(_))
+        matches!(self, Self::Topics(_) | Self::Prepare(prepare::Error::DataDirectory(_) | prepare::Error::Decisions(_)))
     }
 
     /// With all that caused it.
     fn text(&self) -> String {
         shards::error_chain(self)
     }
+
+    fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Order(refusal) => refusal,
+            error => Refusal::new(RefusalKind::Refused, error.text()),
+        }
+    }
 }
 
 /// What comes of a try.
 enum Outcome {
-    /// The files are what is live.
+    /// What is wanted is what is live.
     Same,
     /// Another generation is live.
     Published,
@@ -66,6 +81,24 @@ enum Occasion {
     Order(Request),
 }
 
+/// What a reloader begins with.
+pub struct Begin {
+    /// What has just become live.
+    pub live: Live,
+    /// What operators decided.
+    pub decisions: Decisions,
+    /// What the directory has, by plugin.
+    pub present: BTreeMap<String, digest::Bytes>,
+    /// Each way in which the files and what is live differ.
+    pub drift: Vec<String>,
+    /// What the config depends on.
+    pub inputs: Inputs,
+    /// What the files were when they were read.
+    pub taken: Snapshot,
+    /// Why they are not what is live, if they aren't.
+    pub refused: Option<String>,
+}
+
 /// Owns what is live.
 pub struct Reloader {
     host: Host,
@@ -74,6 +107,9 @@ pub struct Reloader {
     watch: Watch,
     orders: mpsc::Receiver<Request>,
     hangups: mpsc::Receiver<()>,
+    decisions: Decisions,
+    present: BTreeMap<String, digest::Bytes>,
+    drift: Vec<String>,
     /// What was refused last, if it still is.
     refused: Option<String>,
     /// Whether it may be accepted later, as it is.
@@ -81,18 +117,22 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// With what has just become live, of files as they are in a snapshot.
+    /// With what has just become live.
     pub fn new(
         host: Host,
-        live: Live,
+        begin: Begin,
         shards: Shards,
-        taken: Snapshot,
         orders: mpsc::Receiver<Request>,
         hangups: mpsc::Receiver<()>,
     ) -> Self {
+        let Begin { live, decisions, present, drift, inputs, taken, refused } = begin;
         let config = &live.generation.config;
-        let watch = Watch::new(live.loaded.inputs().clone(), taken, config.plugins.poll_interval);
-        Self { host, live, shards, watch, orders, hangups, refused: None, retry: false }
+        let watch = Watch::new(inputs, taken, config.plugins.poll_interval);
+        host.status.refused(refused.clone());
+        let reloader =
+            Self { host, live, shards, watch, orders, hangups, decisions, present, drift, refused, retry: false };
+        reloader.tell();
+        reloader
     }
 
     /// Serves until told to stop, or until a shard can't go on; then drains. Whether all was acknowledged and committed.
@@ -173,29 +213,34 @@ impl Reloader {
     }
 
     async fn obey(&mut self, order: Order) -> Result<Result<Done, Refusal>, shards::Error> {
-        match order {
-            Order::Reload => {
-                let outcome = self.reload("an operator asked for it", None).await?;
-                Ok(self.answer(outcome))
-            }
-            order => Ok(Err(Refusal::new(RefusalKind::Refused, format!("this host can't do that yet: {order:?}")))),
+        if order == Order::Reload {
+            let outcome = self.reload("an operator asked for it", None).await?;
+            return Ok(self.answer(outcome, "the files are what is live"));
         }
+        let why = why(&order);
+        let outcome = match self.read(None, Some(order)).await {
+            Ok(prepared) => self.accept(prepared, &why).await?,
+            Err(error) => Outcome::Refused(error),
+        };
+        match &outcome {
+            Outcome::Refused(error) => tracing::warn!(order = why, error = error.text(), "An order is refused."),
+            Outcome::Same | Outcome::Published => tracing::info!(order = why, "An order is carried out."),
+        }
+        Ok(self.answer(outcome, &why))
     }
 
-    fn answer(&self, outcome: Outcome) -> Result<Done, Refusal> {
+    fn answer(&self, outcome: Outcome, why: &str) -> Result<Done, Refusal> {
         let generation = self.number();
         match outcome {
-            Outcome::Same => Ok(Done {
-                generation,
-                changed: false,
-                message: format!("nothing has changed: generation {generation} is what the files say"),
-            }),
+            Outcome::Same => {
+                Ok(Done { generation, changed: false, message: format!("{why}; generation {generation} stays live") })
+            }
             Outcome::Published => {
                 let versions = prepare::versions_of(&self.live.generation);
                 let versions = if versions.is_empty() { String::new() } else { format!(", with {versions}") };
                 Ok(Done { generation, changed: true, message: format!("generation {generation} is live{versions}") })
             }
-            Outcome::Refused(error) => Err(Refusal::new(RefusalKind::Refused, error.text())),
+            Outcome::Refused(error) => Err(error.into_refusal()),
         }
     }
 
@@ -205,11 +250,10 @@ impl Reloader {
 
     /// Makes live what the files say, if they say something else and it can be. `settled` is what they were found to be, where
     /// that has been waited for.
-    async fn reload(&mut self, why: &'static str, settled: Option<Snapshot>) -> Result<Outcome, shards::Error> {
-        let outcome = match self.read(settled).await {
-            Ok(None) => Outcome::Same,
-            Ok(Some(next)) => self.publish(next, why).await?,
-            Err(error) => Outcome::Refused(error.into()),
+    async fn reload(&mut self, why: &str, settled: Option<Snapshot>) -> Result<Outcome, shards::Error> {
+        let outcome = match self.read(settled, None).await {
+            Ok(prepared) => self.accept(prepared, why).await?,
+            Err(error) => Outcome::Refused(error),
         };
         match &outcome {
             Outcome::Refused(error) => self.refuse(error),
@@ -235,34 +279,32 @@ impl Reloader {
         }
     }
 
-    /// Reads the files, as they are at one time, and prepares what they say.
-    async fn read(&mut self, mut settled: Option<Snapshot>) -> Result<Option<Next>, prepare::Error> {
+    /// Reads the files, as they are at one time, and prepares what they and the decisions ask for, an order's among them.
+    async fn read(&mut self, mut settled: Option<Snapshot>, order: Option<Order>) -> Result<prepare::Outcome, Error> {
         for _ in 0..READS_MAX {
             let before = match settled.take() {
                 Some(snapshot) => snapshot,
                 None => self.settle().await,
             };
-            let (path, live, tools) = (self.host.config_path.clone(), self.live.clone(), self.host.tools.clone());
-            let (inputs, next) = blocking(move || {
-                let loaded = config::load(&path);
-                let inputs = match &loaded {
-                    Ok(loaded) => loaded.inputs().clone(),
-                    Err(problems) => problems.inputs.as_ref().clone(),
-                };
-                let loaded = loaded.map_err(prepare::Error::Config);
-                (inputs, loaded.and_then(|loaded| prepare::prepare(loaded, Some(&live), &tools)))
-            })
-            .await;
+            let job = Reading {
+                path: self.host.config_path.clone(),
+                tools: self.host.tools.clone(),
+                live: self.live.clone(),
+                decisions: self.decisions.clone(),
+                present: self.present.clone(),
+                order: order.clone(),
+            };
+            let (inputs, outcome) = blocking(move || job.run()).await;
             let unchanged = self.watch.look().await == before;
             let other_inputs = self.follow(inputs);
             if unchanged {
                 // What is looked at from now on may be more than what was looked at before.
                 let taken = if other_inputs { self.watch.look().await } else { before };
                 self.watch.take(taken);
-                return next;
+                return outcome;
             }
         }
-        Err(prepare::Error::Unsettled)
+        Err(prepare::Error::Unsettled.into())
     }
 
     /// What the files are, once they stay so for a moment.
@@ -286,16 +328,30 @@ impl Reloader {
         self.watch.follow(inputs, self.live.generation.config.plugins.poll_interval)
     }
 
-    async fn publish(&mut self, next: Next, why: &'static str) -> Result<Outcome, shards::Error> {
+    /// Keeps what was prepared, and makes it live.
+    async fn accept(&mut self, prepared: prepare::Outcome, why: &str) -> Result<Outcome, shards::Error> {
+        let prepare::Outcome { next, decisions, present, drift } = prepared;
+        let Some(next) = next else {
+            if let Err(error) = self.keep(None, &decisions, why).await {
+                return Ok(Outcome::Refused(error));
+            }
+            self.know(decisions, present, drift);
+            return Ok(Outcome::Same);
+        };
         let (host, live, programs) = (self.host.clone(), next.live.clone(), self.live.programs.clone());
         let (found, moves) = match blocking(move || publish::see_to_topics(&host, &live, &programs)).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Outcome::Refused(error.into())),
         };
+        let next = Arc::new(next);
+        if let Err(error) = self.keep(Some(Arc::clone(&next)), &decisions, why).await {
+            return Ok(Outcome::Refused(error));
+        }
         publish::hand_over(&self.host, &mut self.shards, &next, Some(&self.live), &found, &moves).await?;
-        let before = std::mem::replace(&mut self.live, next.live);
+        let before = std::mem::replace(&mut self.live, next.live.clone());
         self.host.access.set(self.live.generation.config.admin.token.as_ref());
         self.host.status.serves(super::status::Generation::of(&self.live));
+        self.know(decisions, present, drift);
         tracing::info!(
             generation = self.number(),
             hash = digest::short(&self.live.generation.hash),
@@ -305,5 +361,124 @@ impl Reloader {
             "Another generation is live."
         );
         Ok(Outcome::Published)
+    }
+
+    /// Keeps the decisions and what the next generation consists of. A crash in between finds the decisions, and prepares
+    /// what they ask for; a disk that refuses leaves both as they were.
+    async fn keep(&self, next: Option<Arc<Next>>, decisions: &Decisions, why: &str) -> Result<(), Error> {
+        let (tools, before, after) = (self.host.tools.clone(), self.decisions.clone(), decisions.clone());
+        let (why, generations) = (why.to_owned(), self.live.generation.config.host.generations);
+        blocking(move || {
+            let file = tools.data.decisions_file();
+            if after != before {
+                after.save(&file).map_err(prepare::Error::from)?;
+            }
+            let Some(next) = next else { return Ok(()) };
+            if let Err(error) = next.keep(&why, &tools) {
+                if after != before
+                    && let Err(error) = before.save(&file)
+                {
+                    tracing::error!(%error, "What operators decided could not be put back.");
+                }
+                return Err(error.into());
+            }
+            if let Err(error) = tools.store.prune(generations, &after.generations(), &after.versions()) {
+                tracing::warn!(%error, "Generations that are not needed any more could not be removed.");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn know(&mut self, decisions: Decisions, present: BTreeMap<String, digest::Bytes>, drift: Vec<String>) {
+        for sentence in drift.iter().filter(|sentence| !self.drift.contains(sentence)) {
+            tracing::warn!(drift = sentence, "The files and what is live differ.");
+        }
+        (self.decisions, self.present, self.drift) = (decisions, present, drift);
+        self.tell();
+    }
+
+    /// Says what operators are to be shown.
+    fn tell(&self) {
+        let kept = self.host.tools.store.list();
+        let around = Around {
+            instance: &self.host.instance,
+            decisions: &self.decisions,
+            present: &self.present,
+            drift: &self.drift,
+            kept: &kept,
+            shards: &self.shards,
+        };
+        self.host.status.overview(Arc::new(describe::overview(&self.live, &around)));
+    }
+}
+
+/// What is read, and held against what is live, apart from the task.
+struct Reading {
+    path: PathBuf,
+    tools: Tools,
+    live: Live,
+    decisions: Decisions,
+    present: BTreeMap<String, digest::Bytes>,
+    order: Option<Order>,
+}
+
+impl Reading {
+    fn run(self) -> (Inputs, Result<prepare::Outcome, Error>) {
+        let disk = config::load(&self.path);
+        let inputs = match &disk {
+            Ok(loaded) => loaded.inputs().clone(),
+            Err(problems) => problems.inputs.as_ref().clone(),
+        };
+        let decisions = self.order.as_ref().map(|order| self.decide(order, inputs.sha256)).transpose();
+        let outcome = decisions.map_err(Error::Order).and_then(|decided| {
+            let decisions = decided.as_ref().unwrap_or(&self.decisions);
+            let loaded = disk.or_else(|problems| self.instead(problems));
+            let (live, tools) = (Some(&self.live), &self.tools);
+            Ok(prepare::prepare(loaded, inputs.sha256, &self.path, decisions, live, tools)?)
+        });
+        (inputs, outcome)
+    }
+
+    /// The live config, where the one on the disk is broken and what is ordered is about a plugin: whoever is up at night
+    /// because of a plugin needn't mend a file first.
+    fn instead(&self, problems: Problems) -> Result<Loaded, Problems> {
+        match &self.order {
+            None | Some(Order::Reload | Order::Resume | Order::Rollback { .. }) => Err(problems),
+            Some(_) => {
+                let source = |source: &Source| (source.path.clone(), source.text.to_string());
+                config::load_stored(&self.path, self.live.loaded.sources().iter().map(source).collect())
+            }
+        }
+    }
+
+    fn decide(&self, order: &Order, config_sha256: digest::Bytes) -> Result<Decisions, Refusal> {
+        let generation = &self.live.generation;
+        let situation = Situation {
+            decisions: &self.decisions,
+            config: &generation.config,
+            generation: generation.number,
+            live: generation.plugins.iter().map(|(name, plugin)| (name.as_str(), plugin.sha256)).collect(),
+            present: &self.present,
+            kept: &self.tools.store.list(),
+            config_sha256,
+            now: jiff::Timestamp::now().to_string(),
+        };
+        situation.decide(order)
+    }
+}
+
+/// An order as the history tells it.
+fn why(order: &Order) -> String {
+    match order {
+        Order::Reload => "an operator asked for it".to_owned(),
+        Order::Rollback { to: Some(number) } => format!("rolled back to generation {number}"),
+        Order::Rollback { to: None } => "rolled back to the generation before".to_owned(),
+        Order::Resume => "resumed after a rollback".to_owned(),
+        Order::Pin { plugin, .. } => format!("plugin {plugin} was pinned"),
+        Order::Unpin { plugin } => format!("plugin {plugin} was unpinned"),
+        Order::RollbackPlugin { plugin, .. } => format!("plugin {plugin} was rolled back"),
+        Order::Promote { plugin } => format!("the candidate of plugin {plugin} was promoted"),
+        Order::Abort { plugin } => format!("the candidate of plugin {plugin} was given up"),
     }
 }

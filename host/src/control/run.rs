@@ -1,6 +1,7 @@
 //! The host from start to stop: prepares the first generation, opens the broker, makes the generation live, serves, drains.
 //! The outline of the process; what each step does is in the module it calls.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,16 +13,16 @@ use super::admin::{Access, Admin};
 use super::blocking;
 use super::broker::{self, Broker};
 use super::data_directory::{self, DataDirectory};
+use super::first;
 use super::order::{self, Orders, Request};
 use super::prepare::{self, Live, Next, Tools};
 use super::publish::{self, Host, Moves};
-use super::reload::Reloader;
+use super::reload::{Begin, Reloader};
 use super::shards::{self, Shards};
 use super::status::{self, Status};
 use super::topics::{self, Found};
-use super::watch::Snapshot;
-use crate::config::Loaded;
 use crate::config::model::Config;
+use crate::config::{Loaded, Problems};
 use crate::data::plugin::{self, Runtime, RuntimeOptions};
 use crate::digest;
 use crate::kafka::topics::Topics;
@@ -73,25 +74,29 @@ impl Error {
     }
 }
 
-/// Runs a config until the process is told to stop. Whether everything was acknowledged and committed then.
+/// Runs a config until the process is told to stop. Whether everything was acknowledged and committed then. Where the config
+/// is refused and `last_known_good` says so, the generation that ran last runs instead.
 ///
 /// # Errors
 /// Where it can't start, or can't go on.
-pub async fn run(loaded: Loaded) -> Result<bool, Error> {
-    let config = Arc::new(loaded.config.clone());
+pub async fn run(loaded: Result<Loaded, Problems>, path: &Path, last_known_good: bool) -> Result<bool, Error> {
     let (mut stop, hangups) = signals()?;
-    let data = Arc::new(DataDirectory::open(&config.host.data_directory)?);
+    let folder = match &loaded {
+        Ok(loaded) => loaded.config.host.data_directory.clone(),
+        Err(problems) if last_known_good => first::data_directory(path, problems),
+        Err(problems) => return Err(prepare::Error::Config(problems.clone()).into()),
+    };
+    let data = Arc::new(DataDirectory::open(&folder)?);
+    let store = Arc::new(data.open_store()?);
     let runtime = Runtime::new(RuntimeOptions { cache_directory: Some(data.compile_cache()) })?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let tools = Tools { runtime, data, cores };
-    let (taken, next) = blocking({
-        let tools = tools.clone();
-        move || {
-            let taken = Snapshot::of(loaded.inputs());
-            prepare::prepare(loaded, None, &tools).map(|next| (taken, next.expect("nothing is live yet")))
-        }
+    let tools = Tools { runtime, data, store, cores };
+    let (next, begin) = blocking({
+        let (tools, path) = (tools.clone(), path.to_owned());
+        move || first::prepare(loaded, &path, last_known_good, &tools)
     })
     .await?;
+    let config = begin.live.generation.config.clone();
 
     let admin = bind_admin(&config).await?;
     let admin_address = admin.address().to_string();
@@ -107,8 +112,8 @@ pub async fn run(loaded: Loaded) -> Result<bool, Error> {
     let connection = broker.connection().clone();
     let topics = Arc::new(Topics::new(&AdminSettings { connection: connection.clone(), client_id })?);
     let stopping = Arc::new(AtomicBool::new(false));
-    let host = Host { config_path: config.path.clone(), tools, connection, instance, topics, status, access, stopping };
-    let outcome = serve(&host, next, taken, taker, hangups, &mut stop).await;
+    let host = Host { config_path: path.to_owned(), tools, connection, instance, topics, status, access, stopping };
+    let outcome = serve(&host, &next, begin, taker, hangups, &mut stop).await;
     host.status.stops();
     broker.close().await?;
     admin.abort();
@@ -121,16 +126,17 @@ pub async fn run(loaded: Loaded) -> Result<bool, Error> {
 /// Waits for the broker, makes the first generation live, and serves from then on.
 async fn serve(
     host: &Host,
-    next: Next,
-    taken: Snapshot,
+    next: &Next,
+    begin: Begin,
     orders: mpsc::Receiver<Request>,
     hangups: mpsc::Receiver<()>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<bool, Error> {
     let (found, moves) = first_topics(host, &next.live, stop).await?;
     host.status.broker_answers(true);
+    next.keep("the host started", &host.tools)?;
     let mut shards = Shards::new(host.connection.clone(), host.instance.clone(), host.status.clone());
-    publish::hand_over(host, &mut shards, &next, None, &found, &moves).await?;
+    publish::hand_over(host, &mut shards, next, None, &found, &moves).await?;
     host.status.serves(status::Generation::of(&next.live));
     let generation = &next.live.generation;
     tracing::info!(
@@ -139,7 +145,7 @@ async fn serve(
         plugins = prepare::versions_of(generation),
         "The generation is live."
     );
-    Ok(Reloader::new(host.clone(), next.live, shards, taken, orders, hangups).run(stop).await?)
+    Ok(Reloader::new(host.clone(), begin, shards, orders, hangups).run(stop).await?)
 }
 
 /// Sees to the topics, for as long as the broker takes to answer, or until the host is told to stop.

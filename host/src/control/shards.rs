@@ -218,6 +218,11 @@ impl Shards {
         self.groups.get(group).map_or(0, |group| group.shards.len())
     }
 
+    /// How many topics a group reads.
+    pub fn topics_of(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, |group| group.handover.newest().topics.len())
+    }
+
     /// Tells the shards which topics there are, where that changes what they read.
     pub fn topics_changed(&mut self, present: &[TopicInfo]) {
         for (name, group) in &self.groups {

@@ -11,6 +11,7 @@ use super::super::model::{
 };
 use super::super::names;
 use super::super::problem::{Place, Problem};
+use super::super::public_key::PublicKey;
 use super::super::tree::{Name, Node, Value};
 use super::{AdminTable, BrokerTable, EmbeddedTable, GroupTable, PluginTable, section_or_default};
 
@@ -166,13 +167,29 @@ pub(in crate::config) fn reason(error: &std::io::Error) -> String {
 
 pub(super) fn plugins(root: &Fields<'_>, reader: &mut Reader<'_>) -> (Plugins, Option<Located<PathBuf>>) {
     section_or_default(root, "plugins", &keys::PLUGINS, reader, |fields, reader| {
-        if let Some(key) = fields.texts("public_keys", reader).first() {
-            not_yet(key.at, &key.written, "plugins.public_keys", "leave it out, or empty: `[]`", reader);
-        }
+        let public_keys = public_keys(fields, reader);
         let directory = fields.path("directory", reader);
         let at = fields.node("directory").map(|node| located(node, directory.clone()));
-        (Plugins { directory, poll_interval: fields.duration("poll_interval", reader) }, at)
+        (Plugins { directory, poll_interval: fields.duration("poll_interval", reader), public_keys }, at)
     })
+}
+
+fn public_keys(plugins: &Fields<'_>, reader: &mut Reader<'_>) -> Vec<PublicKey> {
+    let mut keys = Vec::new();
+    for text in plugins.texts("public_keys", reader) {
+        match PublicKey::parse(&text.value.value) {
+            Some(key) => keys.push(key),
+            None => {
+                let message = format!("`{}` is not a public key of minisign, in `plugins.public_keys`", text.written);
+                reader.report(
+                    Problem::error(text.at, &text.written, message)
+                        .expected("56 characters of base64, as `minisign -G` prints them and keeps in its `.pub` file")
+                        .hint("`${file:minisign.pub}` puts the file's content in"),
+                );
+            }
+        }
+    }
+    keys
 }
 
 pub(super) fn plugin(root: &Fields<'_>, reader: &mut Reader<'_>) -> Vec<PluginTable> {

@@ -19,7 +19,7 @@ use crate::config::model::{Grants, Limits};
 use crate::data::failure::{Failure, Kind};
 
 /// Of a plugin's file. A Python plugin has 18 MB.
-const PLUGIN_BYTES_MAX: usize = 128 << 20;
+pub const PLUGIN_BYTES_MAX: usize = 128 << 20;
 /// That a plugin describes.
 const PORTS_MAX: usize = 1000;
 

@@ -25,6 +25,6 @@ mod wasi;
 mod worker;
 
 pub use instance::{Instance, InstanceError, Prepared, Spec};
-pub use load::{LoadError, Plugin, PluginKind, Reason};
+pub use load::{LoadError, PLUGIN_BYTES_MAX, Plugin, PluginKind, Reason};
 pub use runtime::{Error, Runtime, RuntimeOptions};
 pub use worker::{Call, Stats, Worker};

@@ -1,0 +1,78 @@
+//! The first generation of a process: what the files say, with what operators decided before; or, where those are refused and
+//! the operator chose that, what ran last. Publishes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::decisions::Decisions;
+use super::prepare::{self, Error, Next, Tools};
+use super::reload::Begin;
+use super::watch::Snapshot;
+use crate::config::{Inputs, Loaded, Problems};
+
+/// Where the data of a host is that can't read its config: where the file says, as far as it is TOML, or where the default is.
+pub fn data_directory(path: &Path, problems: &Problems) -> PathBuf {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let named = problems.sources.first().and_then(|source| {
+        let table: toml::Table = source.text.parse().ok()?;
+        Some(table.get("host")?.get("data_directory")?.as_str()?.to_owned())
+    });
+    folder.join(named.unwrap_or_else(|| "midplane-data".to_owned()))
+}
+
+/// Prepares the first generation, and what the reloads begin with.
+///
+/// # Errors
+/// When there is none that could run.
+pub fn prepare(
+    loaded: Result<Loaded, Problems>,
+    path: &Path,
+    last_known_good: bool,
+    tools: &Tools,
+) -> Result<(Next, Begin), Error> {
+    let (inputs, sha256) = match &loaded {
+        Ok(loaded) => (loaded.inputs().clone(), loaded.config.sha256),
+        Err(problems) => (problems.inputs.as_ref().clone(), problems.inputs.sha256),
+    };
+    let taken = Snapshot::of(&inputs);
+    let decisions = Decisions::load(&tools.data.decisions_file())?;
+    match prepare::prepare(loaded, sha256, path, &decisions, None, tools) {
+        Ok(outcome) => {
+            let prepare::Outcome { next, decisions, present, drift } = outcome;
+            let next = next.expect("nothing is live yet that it could be the same as");
+            for sentence in &drift {
+                tracing::warn!(drift = sentence, "The files and what is live differ.");
+            }
+            if decisions != Decisions::load(&tools.data.decisions_file())? {
+                decisions.save(&tools.data.decisions_file())?;
+            }
+            let begin = Begin { live: next.live.clone(), decisions, present, drift, inputs, taken, refused: None };
+            Ok((next, begin))
+        }
+        Err(error) if last_known_good && error.is_refusal() => instead(error, path, decisions, inputs, taken, tools),
+        Err(error) => Err(error),
+    }
+}
+
+/// What ran last, in place of what is refused.
+fn instead(
+    error: Error,
+    path: &Path,
+    decisions: Decisions,
+    inputs: Inputs,
+    taken: Snapshot,
+    tools: &Tools,
+) -> Result<(Next, Begin), Error> {
+    let Some(last) = tools.data.live()? else { return Err(error) };
+    let Some(next) = prepare::prepare_stored(path, last.number, None, tools)? else { return Err(error) };
+    let refused = error.to_string();
+    tracing::error!(
+        generation = last.number,
+        error = refused,
+        "The config is refused: the last known good generation runs instead, until the files are mended."
+    );
+    let drift = vec![format!("the files are refused, and generation {} runs instead (--last-known-good)", last.number)];
+    // What is watched is what was refused: that is what somebody will mend.
+    let (live, refused) = (next.live.clone(), Some(refused));
+    Ok((next, Begin { live, decisions, present: BTreeMap::new(), drift, inputs, taken, refused }))
+}

@@ -1,6 +1,9 @@
 //! The command line as people and scripts meet it: help, exit codes, `topic`, `broker`, and the admin surface of `run`. The
 //! program runs as a process; what routes do to events is for other tests.
 
+use midplane::control::admin::{Access, Admin};
+use midplane::control::order::{self, Refusal, RefusalKind};
+use midplane::control::status::{Listen, Status};
 use midplane_tests::binary::{Finished, run, run_in};
 use midplane_tests::{Broker, DEADLINE, Folder, Host, on_each_broker, plugins, wait_until};
 use serde_json::{Value, json};
@@ -22,10 +25,22 @@ fn check(finished: &Finished, code: i32, said: &str) {
 
 #[test]
 fn help_is_for_newcomers() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 23] = [
         &[],
         &["run"],
         &["check"],
+        &["status"],
+        &["reload"],
+        &["rollback"],
+        &["resume"],
+        &["plugin"],
+        &["plugin", "inspect"],
+        &["plugin", "list"],
+        &["plugin", "pin"],
+        &["plugin", "unpin"],
+        &["plugin", "promote"],
+        &["plugin", "abort"],
+        &["plugin", "rollback"],
         &["broker"],
         &["topic"],
         &["topic", "list"],
@@ -50,6 +65,9 @@ fn a_wrong_command_line_ends_with_2() {
         (&["topic", "list", "--timeout", "soon"], "expected a duration such as `10s`"),
         (&["topic", "create", "a", "--partitions", "0"], "0 is not in 1.."),
         (&["topic", "produce", "a", "--header", "ce_type"], "expected NAME=VALUE"),
+        (&["rollback", "--to", "the-last-one"], "invalid digit found in string"),
+        (&["plugin", "pin", "mask", "v2"], "`v2` is no version, expected 4 to 64 hexadecimal digits"),
+        (&["plugin", "rollback"], "<NAME>"),
         (&["completions", "tcsh"], "[possible values: bash, elvish, fish, powershell, zsh]"),
     ] {
         check(&run(args), 2, said);
@@ -99,6 +117,85 @@ fn a_broker_that_does_not_answer_ends_with_4_and_the_reason() {
         4,
         "start one with `midplane run` or `midplane broker`",
     );
+}
+
+#[test]
+fn a_host_that_does_not_answer_ends_with_4_and_what_to_do() {
+    let nobody = Folder::new(&format!("[admin]\nlisten = \"{NOBODY}\"\n"));
+    // Its surface takes any free port, and it isn't there to say which.
+    let unknown = Folder::new("");
+    let commands: [&[&str]; 6] =
+        [&["status"], &["reload"], &["rollback"], &["resume"], &["plugin", "list"], &["plugin", "pin", "mask"]];
+    for command in commands {
+        let ask = |folder: &Folder| run_in(folder.path(), &[command, &["--timeout", "10ms"]].concat(), b"");
+        check(&ask(&nobody), 4, "no answer from the host at `127.0.0.1:1` within 10ms: Connection refused");
+        check(&ask(&unknown), 4, "start one with `midplane run`");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    check(&run_in(folder.path(), &["status"], b""), 3, "`midplane.toml`");
+}
+
+/// The admin surface of a host whose orders are refused.
+fn refusing() -> (tokio::runtime::Runtime, String) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let admin = runtime.block_on(Admin::bind("127.0.0.1:0".parse().expect("an address"))).expect("a free port");
+    let address = admin.address().to_string();
+    let (orders, mut receiver) = order::channel();
+    let status = Status::new(Listen { admin: address.clone(), broker: None });
+    runtime.spawn(admin.serve(status, Access::new(None), orders, std::future::pending()));
+    runtime.spawn(async move {
+        while let Some(order::Request { order, reply }) = receiver.recv().await {
+            let refusal = Refusal::new(RefusalKind::Conflict, format!("{order:?} contradicts the config"));
+            let _ = reply.send(Err(refusal));
+        }
+    });
+    (runtime, address)
+}
+
+#[test]
+fn a_refused_order_ends_with_3_and_the_reason() {
+    let (_runtime, address) = refusing();
+    let folder = Folder::new(&format!("[admin]\nlisten = \"{address}\"\n"));
+    for (command, order) in [
+        (&["reload"][..], "Reload"),
+        (&["rollback"], "Rollback { to: None }"),
+        (&["rollback", "--to", "41"], "Rollback { to: Some(41) }"),
+        (&["resume"], "Resume"),
+        (&["plugin", "pin", "mask"], "Pin { plugin: \"mask\", version: None }"),
+        (&["plugin", "pin", "mask", "1F2e"], "Pin { plugin: \"mask\", version: Some(\"1f2e\") }"),
+        (&["plugin", "unpin", "mask"], "Unpin { plugin: \"mask\" }"),
+        (&["plugin", "promote", "mask"], "Promote { plugin: \"mask\" }"),
+        (&["plugin", "abort", "mask"], "Abort { plugin: \"mask\" }"),
+        (&["plugin", "rollback", "mask"], "RollbackPlugin { plugin: \"mask\", to: None }"),
+        (&["plugin", "rollback", "mask", "--to", "1f2e"], "RollbackPlugin { plugin: \"mask\", to: Some(\"1f2e\") }"),
+    ] {
+        check(&run_in(folder.path(), command, b""), 3, &format!("midplane: {order} contradicts the config"));
+    }
+}
+
+#[test]
+fn a_plugin_is_inspected_without_a_host() {
+    let folder = Folder::new("[plugin.identity]\n");
+    std::fs::create_dir(folder.path().join("plugins")).expect("a folder");
+    let file = plugins::wasm("fraud-score");
+    std::fs::copy(&file, folder.path().join("plugins/fraud-score.wasm")).expect("a plugin");
+    std::fs::write(folder.path().join("plugins/broken.wasm"), b"\0asm").expect("a file");
+    let inspect = |args: &[&str]| run_in(folder.path(), &[&["plugin", "inspect"], args].concat(), b"");
+    let by_name = inspect(&["fraud-score"]).success();
+    let bytes = std::fs::read(&file).expect("a plugin");
+    let version = midplane::digest::hex(&midplane::digest::of(&bytes));
+    let shown = by_name.replace(&version, "VERSION").replace(&bytes.len().to_string(), "SIZE");
+    insta::assert_snapshot!("plugin-inspect", shown);
+    let by_path = inspect(&[file.to_str().expect("a path in UTF-8"), "--output", "json"]).success();
+    let by_path: Value = serde_json::from_str(&by_path).expect("JSON");
+    assert_eq!(by_path["sha256"], version);
+    assert_eq!(by_path["plugin"]["interface"], "batch-processor");
+    assert_eq!(by_path["refused"], Value::Null);
+    let refused = inspect(&["plugins/broken.wasm"]);
+    check(&refused, 3, "plugin `broken` is not WebAssembly: it is cut short\n  hint: ");
+    assert!(refused.stdout.contains("size       4 bytes\n"), "{}", refused.stdout);
+    check(&inspect(&["absent"]), 1, "`plugins/absent.wasm` can't be read");
 }
 
 #[test]

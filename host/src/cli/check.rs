@@ -67,7 +67,7 @@ fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
 }
 
 /// With the compile cache of the host where there is one: a check makes no folders.
-fn runtime(config: &Config) -> Result<Runtime, Failure> {
+pub(super) fn runtime(config: &Config) -> Result<Runtime, Failure> {
     let cache_directory = config.host.data_directory.is_dir().then(|| config.host.compile_cache());
     let cached = Runtime::new(RuntimeOptions { cache_directory });
     cached.or_else(|_| Runtime::new(RuntimeOptions::default())).map_err(Failure::failed)

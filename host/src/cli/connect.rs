@@ -39,7 +39,7 @@ pub(super) struct ConnectArgs {
 }
 
 /// A duration as the config has them: `250ms`, `10s`, `1m 30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text.parse().map_err(|_| "expected a duration such as `10s`".to_owned())?;
     Duration::try_from(duration).map_err(|_| "expected a duration that isn't negative".to_owned())
 }

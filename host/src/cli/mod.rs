@@ -5,7 +5,14 @@ pub mod check;
 mod completions;
 mod connect;
 mod exit;
+mod host;
+mod orders;
+mod plugin;
 mod run;
+mod status;
+mod table;
+#[cfg(test)]
+mod testing;
 mod topic;
 
 use std::ffi::OsString;
@@ -36,6 +43,8 @@ Examples:
   midplane topic list   the topics of the broker that ./midplane.toml names
   echo '{\"amount\": 12}' | midplane topic produce payments
   midplane topic consume payments --from-beginning
+  midplane status       what a running host runs, and whether it is well
+  midplane rollback     back to what ran before the last change
 
 Exit codes:
   0 done   1 failed while running   2 wrong usage   3 config or plugin refused
@@ -50,6 +59,16 @@ enum Command {
     Run(run::RunArgs),
     /// Say what would run with a config, or all that is wrong with it
     Check(check::CheckArgs),
+    /// Say what a running host runs, and whether it is well
+    Status(status::StatusArgs),
+    /// Make a running host take up its files now, and say how that went
+    Reload(orders::ReloadArgs),
+    /// Go back to an older generation of config and plugins, and hold it
+    Rollback(orders::RollbackArgs),
+    /// End the hold of a rollback: follow the files again
+    Resume(orders::ResumeArgs),
+    /// Look at plugins and their versions; pin them, roll them back
+    Plugin(plugin::PluginArgs),
     /// Run the embedded broker alone, until SIGTERM or Ctrl-C
     Broker(broker::BrokerArgs),
     /// List, create and delete topics; write and read their events
@@ -110,6 +129,11 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Status(args) => quiet(|| status::run(&args)),
+        Command::Reload(args) => quiet(|| orders::reload(&args)),
+        Command::Rollback(args) => quiet(|| orders::rollback(&args)),
+        Command::Resume(args) => quiet(|| orders::resume(&args)),
+        Command::Plugin(args) => quiet(|| plugin::run(&args)),
         Command::Broker(args) => broker::run(&args),
         Command::Topic(args) => quiet(|| topic::run(&args)),
         Command::Completions(args) => completions::run(&args),

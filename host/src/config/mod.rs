@@ -25,6 +25,7 @@ mod text;
 mod tree;
 mod units;
 mod validate;
+mod whereabouts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::render::Style;
 pub use self::schema::schema;
 pub use self::summary::{GroupSummary, PluginSummary, Resources, RouteSummary, Summary};
 pub use self::units::{print_duration, print_size};
+pub use self::whereabouts::{Whereabouts, default_limits, whereabouts};
 
 use self::build::Defaults;
 use self::document::Document;

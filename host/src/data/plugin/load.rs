@@ -37,6 +37,8 @@ pub struct Plugin {
     pub config_schema: Option<serde_json::Value>,
     /// Which of the two interfaces serves.
     pub kind: PluginKind,
+    /// What it imports, each interface with its version.
+    pub imports: Vec<String>,
     pre: Pre,
     shared: Arc<Shared>,
 }
@@ -59,6 +61,16 @@ pub(super) enum Pre {
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plugin").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl PluginKind {
+    /// The interface's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Typed => "processor",
+            Self::Columnar => "batch-processor",
+        }
     }
 }
 
@@ -253,7 +265,7 @@ fn hint_of(failure: &Failure) -> Option<String> {
 /// All of the steps, in their order.
 pub(super) fn load(shared: &Arc<Shared>, name: &str, bytes: &[u8], limits: Limits) -> Result<Arc<Plugin>, LoadError> {
     let refused = |reason| LoadError { plugin: name.to_owned(), reason };
-    let (kind, pre) = compile(shared, bytes).map_err(refused)?;
+    let Compiled { kind, imports, pre } = compile(shared, bytes).map_err(refused)?;
     let mut plugin = Plugin {
         name: name.into(),
         sha256: Sha256::digest(bytes).into(),
@@ -261,6 +273,7 @@ pub(super) fn load(shared: &Arc<Shared>, name: &str, bytes: &[u8], limits: Limit
         ports: Vec::new(),
         config_schema: None,
         kind,
+        imports,
         pre,
         shared: Arc::clone(shared),
     };
@@ -268,7 +281,14 @@ pub(super) fn load(shared: &Arc<Shared>, name: &str, bytes: &[u8], limits: Limit
     Ok(Arc::new(plugin))
 }
 
-fn compile(shared: &Shared, bytes: &[u8]) -> Result<(PluginKind, Pre), Reason> {
+/// What is known of a plugin before it runs.
+struct Compiled {
+    kind: PluginKind,
+    imports: Vec<String>,
+    pre: Pre,
+}
+
+fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, Reason> {
     let bytes = component_of(bytes)?;
     let invalid = |message| Reason::Invalid { message };
     let (resolve, world) = match wit_component::decode(&bytes).map_err(|error| invalid(format!("{error:#}")))? {
@@ -276,6 +296,7 @@ fn compile(shared: &Shared, bytes: &[u8]) -> Result<(PluginKind, Pre), Reason> {
         DecodedWasm::WitPackage(..) => return Err(invalid("it holds interfaces alone, and no code".to_owned())),
     };
     let kind = verify::verify(&resolve, world)?;
+    let imports = verify::imports(&resolve, world);
     let component = match &shared.cache {
         Some(cache) => cache.component(&shared.engine, &bytes),
         None => Component::new(&shared.engine, &bytes),
@@ -287,7 +308,7 @@ fn compile(shared: &Shared, bytes: &[u8]) -> Result<(PluginKind, Pre), Reason> {
         PluginKind::Typed => typed::TypedPre::new(pre).map(Pre::Typed),
         PluginKind::Columnar => columnar::ColumnarPre::new(pre).map(Pre::Columnar),
     };
-    Ok((kind, pre.map_err(refused)?))
+    Ok(Compiled { kind, imports, pre: pre.map_err(refused)? })
 }
 
 /// The component that the bytes are, or that the core module in them becomes.

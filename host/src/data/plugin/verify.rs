@@ -44,6 +44,11 @@ pub(super) fn verify(resolve: &Resolve, world: WorldId) -> Result<PluginKind, Re
     Ok(kind)
 }
 
+/// The names of all that a component imports.
+pub(super) fn imports(resolve: &Resolve, world: WorldId) -> Vec<String> {
+    resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect()
+}
+
 /// What this host speaks.
 struct Expected {
     resolve: Resolve,

@@ -1,0 +1,224 @@
+//! `midplane status`: what a host runs, whether it is well, and where its files differ from it.
+
+use std::io::Write;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::host::{Client, HostArgs};
+use super::table::{Table, short};
+use super::topic::Output;
+use super::{Exit, Failure};
+use crate::control::admin::Probe;
+use crate::control::overview::{DecisionKind, Overview, PluginView};
+
+/// `midplane status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It shows the live generation, whether the host is ready, what the last refused
+reload was refused for, each way in which config and plugin directory differ
+from what is live, and the generations that `midplane rollback` can go back to.
+
+Examples:
+  midplane status
+  midplane status --admin edge-7:8090 --output json
+
+A host that answers is exit code 0, ready or not; one that doesn't, 4.")]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    host: HostArgs,
+
+    /// How the status is written
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Of `GET /api/v1/generation`, what the overview doesn't tell.
+#[derive(Debug, Default, Deserialize)]
+struct Generation {
+    last_refused: Option<Refused>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refused {
+    at: String,
+    error: String,
+}
+
+/// All that is shown.
+#[derive(Debug)]
+struct Status {
+    address: String,
+    healthy: Probe,
+    ready: Probe,
+    last_refused: Option<Refused>,
+    overview: Overview,
+}
+
+pub(super) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
+    let status = Status::ask(&args.host.client()?)?;
+    let text = match args.output {
+        Output::Text => status.to_text(),
+        Output::Json => format!("{:#}\n", status.to_json()?),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+impl Status {
+    fn ask(client: &Client) -> Result<Self, Failure> {
+        let (address, overview) = client.get("/api/v1/overview")?;
+        let (_, Generation { last_refused }) = client.get("/api/v1/generation")?;
+        let (_, healthy) = client.probe("/healthz")?;
+        let (_, ready) = client.probe("/readyz")?;
+        Ok(Self { address, healthy, ready, last_refused, overview })
+    }
+
+    fn to_json(&self) -> Result<Value, Failure> {
+        let refused = self.last_refused.as_ref();
+        Ok(json!({
+            "address": self.address,
+            "healthy": self.healthy,
+            "ready": self.ready,
+            "last_refused": refused.map(|refused| json!({ "at": refused.at, "error": refused.error })),
+            "overview": serde_json::to_value(&self.overview).map_err(Failure::failed)?,
+        }))
+    }
+
+    fn to_text(&self) -> String {
+        let overview = &self.overview;
+        let mut text = self.head();
+        text.push('\n');
+        let mut plugins = Table::new(&["PLUGIN", "VERSION", "LOADED", "STATE"]);
+        for plugin in &overview.plugins {
+            let version = short(&plugin.sha256).to_owned();
+            plugins.row([plugin.name.clone(), version, plugin.loaded_at.clone(), state(plugin)]);
+        }
+        text.push_str(&plugins.to_text(""));
+        text.push('\n');
+        let mut groups = Table::new(&["GROUP", "SHARDS", "TOPICS", "ROUTES"]);
+        for group in &overview.groups {
+            let (shards, topics) = (group.shards.to_string(), group.topics.to_string());
+            groups.row([group.name.clone(), shards, topics, group.routes.join(", ")]);
+        }
+        text.push_str(&groups.to_text(""));
+        text.push('\n');
+        let mut history = Table::new(&["GENERATION", "HASH", "PUBLISHED", "WHY"]);
+        for generation in overview.history.iter().rev() {
+            let number = format!("{}{}", generation.generation, if generation.live { " live" } else { "" });
+            let hash = short(&generation.hash).to_owned();
+            history.row([number, hash, generation.published_at.clone(), generation.why.clone()]);
+        }
+        text.push_str(&history.to_text(""));
+        text
+    }
+
+    /// What stands in no table.
+    fn head(&self) -> String {
+        let overview = &self.overview;
+        let mut lines = Vec::new();
+        let mut field = |name: &str, value: String| lines.push(format!("{name:<12}{}", indented(&value)));
+        field("host", format!("{} at {}", overview.instance, self.address));
+        field("state", self.state());
+        let (hash, published) = (short(&overview.hash), &overview.published_at);
+        field("generation", format!("{} ({hash}), live since {published}", overview.generation));
+        field("config", format!("{} ({})", overview.config_file, short(&overview.config_sha256)));
+        if let Some(held) = &overview.held {
+            let text = format!(
+                "the contents of generation {}, since {}: files change nothing until the config's bytes change or `midplane \
+                 resume`",
+                held.generation, held.since
+            );
+            field("held", text);
+        }
+        if let Some(refused) = &self.last_refused {
+            field("refused", format!("a reload at {}:\n{}", refused.at, refused.error));
+        }
+        match overview.drift.as_slice() {
+            [] => field("files", "as they are live".to_owned()),
+            drift => field("files", drift.join("\n")),
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn state(&self) -> String {
+        let (health, readiness) = (&self.healthy, &self.ready);
+        if !health.ok {
+            return format!("NOT HEALTHY: {}", health.reasons.join("; "));
+        }
+        if !readiness.ok {
+            return format!("NOT READY: {}", readiness.reasons.join("; "));
+        }
+        "ready".to_owned()
+    }
+}
+
+/// What is out of the ordinary about a plugin.
+fn state(plugin: &PluginView) -> String {
+    let mut states = Vec::new();
+    if let Some(decision) = &plugin.decision {
+        let verb = match decision.kind {
+            DecisionKind::Pin => "pinned".to_owned(),
+            DecisionKind::Rollback => {
+                let from = decision.from.as_deref().map(|from| format!(" from {}", short(from)));
+                format!("rolled back{}", from.unwrap_or_default())
+            }
+        };
+        states.push(format!("{verb} since {}", decision.since));
+    }
+    if let Some(candidate) = &plugin.candidate {
+        let share = candidate.share * 100.0;
+        states.push(format!("{} on trial as {}, {share:.0}%", short(&candidate.sha256), candidate.mode));
+    }
+    match &plugin.directory_sha256 {
+        Some(directory) if *directory != plugin.sha256 => {
+            states.push(format!("the directory has {}", short(directory)));
+        }
+        None => states.push("its file is gone from the directory".to_owned()),
+        Some(_) => {}
+    }
+    states.join(", ")
+}
+
+/// Lines after the first stand under it.
+fn indented(text: &str) -> String {
+    text.trim_end().replace('\n', "\n            ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    fn probe(reasons: &[&str]) -> Probe {
+        Probe { ok: reasons.is_empty(), reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_status_that_somebody_should_look_at() {
+        let status = Status {
+            address: "127.0.0.1:8090".to_owned(),
+            healthy: probe(&[]),
+            ready: probe(&["shard payments/1 has no assignment yet", "the broker has not answered yet"]),
+            last_refused: Some(Refused {
+                at: "2026-01-03T08:00:00Z".to_owned(),
+                error: "plugin `mask` is not WebAssembly: it is empty\nhint: build it".to_owned(),
+            }),
+            overview: testing::overview(),
+        };
+        insta::assert_snapshot!(status.to_text());
+    }
+
+    #[test]
+    fn a_status_without_anything_to_look_at() {
+        let mut overview = testing::overview();
+        (overview.held, overview.drift) = (None, Vec::new());
+        overview.plugins.truncate(1);
+        let plugin = &mut overview.plugins[0];
+        (plugin.decision, plugin.candidate, plugin.directory_sha256) = (None, None, Some(plugin.sha256.clone()));
+        let address = "127.0.0.1:8090".to_owned();
+        let status = Status { address, healthy: probe(&[]), ready: probe(&[]), last_refused: None, overview };
+        insta::assert_snapshot!(status.to_text());
+    }
+}

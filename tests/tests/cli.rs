@@ -1,8 +1,12 @@
 //! The command line as people and scripts meet it: help, exit codes, `topic`, `broker`, and the admin surface of `run`. The
 //! program runs as a process; what routes do to events is for other tests.
 
+use std::sync::Arc;
+
 use midplane::control::admin::{Access, Admin};
+use midplane::control::config_view::ConfigView;
 use midplane::control::order::{self, Refusal, RefusalKind};
+use midplane::control::overview::Overview;
 use midplane::control::status::{Listen, Status};
 use midplane_tests::binary::{Finished, run, run_in};
 use midplane_tests::{Broker, DEADLINE, Folder, Host, on_each_broker, plugins, wait_until};
@@ -25,10 +29,11 @@ fn check(finished: &Finished, code: i32, said: &str) {
 
 #[test]
 fn help_is_for_newcomers() {
-    let commands: [&[&str]; 23] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["run"],
         &["check"],
+        &["plan"],
         &["status"],
         &["reload"],
         &["rollback"],
@@ -136,27 +141,54 @@ fn a_host_that_does_not_answer_ends_with_4_and_what_to_do() {
 }
 
 /// The admin surface of a host whose orders are refused.
-fn refusing() -> (tokio::runtime::Runtime, String) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let admin = runtime.block_on(Admin::bind("127.0.0.1:0".parse().expect("an address"))).expect("a free port");
-    let address = admin.address().to_string();
-    let (orders, mut receiver) = order::channel();
-    let status = Status::new(Listen { admin: address.clone(), broker: None });
-    runtime.spawn(admin.serve(status, Access::new(None), orders, std::future::pending()));
-    runtime.spawn(async move {
-        while let Some(order::Request { order, reply }) = receiver.recv().await {
-            let refusal = Refusal::new(RefusalKind::Conflict, format!("{order:?} contradicts the config"));
-            let _ = reply.send(Err(refusal));
-        }
-    });
-    (runtime, address)
+struct Surface {
+    address: String,
+    status: Status,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Surface {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let admin = runtime.block_on(Admin::bind("127.0.0.1:0".parse().expect("an address"))).expect("a free port");
+        let address = admin.address().to_string();
+        let (orders, mut receiver) = order::channel();
+        let status = Status::new(Listen { admin: address.clone(), broker: None });
+        runtime.spawn(admin.serve(status.clone(), Access::new(None), orders, std::future::pending()));
+        runtime.spawn(async move {
+            while let Some(order::Request { order, reply }) = receiver.recv().await {
+                let refusal = Refusal::new(RefusalKind::Conflict, format!("{order:?} contradicts the config"));
+                let _ = reply.send(Err(refusal));
+            }
+        });
+        Self { address, status, _runtime: runtime }
+    }
+
+    /// Shows the config that is in the folder now as what is live.
+    fn shows(&self, folder: &Folder) {
+        let config = midplane::config::load(&folder.config()).expect("a valid config").config;
+        self.status.overview(Arc::new(Overview {
+            generation: 7,
+            hash: "3f".repeat(32),
+            config_sha256: midplane::digest::hex(&config.sha256),
+            config_file: folder.config().display().to_string(),
+            published_at: "2026-01-01T00:00:00Z".to_owned(),
+            instance: "host-7".to_owned(),
+            held: None,
+            drift: Vec::new(),
+            plugins: Vec::new(),
+            groups: Vec::new(),
+            history: Vec::new(),
+            config: ConfigView::of(&config),
+        }));
+    }
 }
 
 #[test]
 fn a_refused_order_ends_with_3_and_the_reason() {
-    let (_runtime, address) = refusing();
-    let folder = Folder::new(&format!("[admin]\nlisten = \"{address}\"\n"));
+    let surface = Surface::start();
+    let folder = Folder::new(&format!("[admin]\nlisten = \"{}\"\n", surface.address));
     for (command, order) in [
         (&["reload"][..], "Reload"),
         (&["rollback"], "Rollback { to: None }"),
@@ -172,6 +204,45 @@ fn a_refused_order_ends_with_3_and_the_reason() {
     ] {
         check(&run_in(folder.path(), command, b""), 3, &format!("midplane: {order} contradicts the config"));
     }
+}
+
+#[test]
+fn a_plan_tells_what_a_reload_would_change() {
+    let surface = Surface::start();
+    let admin = format!("[admin]\nlisten = \"{}\"\n", surface.address);
+    let routes = "[routes.copy]\nfrom = \"payments\"\nto = \"copies\"\n";
+    let folder = Folder::new(&format!("{admin}{EMBEDDED}{routes}"));
+    let broker = folder.start_broker();
+    run_in(folder.path(), &["topic", "produce", "payments"], b"first\nsecond\nthird\n").success();
+    surface.shows(&folder);
+    let plan = |args: &[&str]| run_in(folder.path(), &[&["plan"], args].concat(), b"");
+    let same = plan(&[]).success();
+    assert!(same.ends_with("\nnothing would change\n"), "{same}");
+    folder.write(&format!(
+        "{admin}{EMBEDDED}{routes}where = \"event.text != ''\"\n[routes.more]\nfrom = \"payments\"\nto = \"more\"\n"
+    ));
+    let changed = plan(&["--output", "json"]);
+    assert_eq!(changed.code, Some(10), "{}{}", changed.stdout, changed.stderr);
+    let changed: Value = serde_json::from_str(&changed.stdout).expect("JSON");
+    assert_eq!(changed["routes"][0]["name"], "copy");
+    assert_eq!(changed["routes"][0]["keys"][0], json!({"key": "where", "from": null, "to": "event.text != ''"}));
+    assert_eq!((&changed["routes"][1]["name"], &changed["routes"][1]["change"]), (&json!("more"), &json!("added")));
+    let partitions = changed["begins"][0]["partitions"].as_array().expect("a list");
+    let waiting: i64 = partitions.iter().filter_map(|partition| partition["waiting"].as_i64()).sum();
+    assert_eq!((partitions.len(), waiting), (2, 3), "{changed:#}");
+    assert_eq!(changed["topics"][0], json!({"topic": "more", "role": "output", "made": true}));
+    let text = plan(&[]);
+    assert_eq!(text.code, Some(10));
+    assert!(text.stdout.contains("+ route   more\n    failure.dead_letter: more.dead-letters\n"), "{}", text.stdout);
+    folder.write(&format!("{admin}{EMBEDDED}{routes}[host]\ngenerations = 3\n"));
+    let refused = plan(&[]);
+    assert_eq!(refused.code, Some(3));
+    assert!(refused.stdout.contains("! `host.generations` needs a restart to change\n"), "{}", refused.stdout);
+    folder.write(&format!("{admin}{EMBEDDED}[routes.copy]\nform = \"payments\"\n"));
+    check(&plan(&[]), 3, "unknown key `form`");
+    folder.write(&format!("{admin}{EMBEDDED}{routes}"));
+    assert_eq!(broker.stop(), Some(0));
+    check(&plan(&["--timeout", "10ms"]), 4, "no embedded broker runs");
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub(super) fn runtime(config: &Config) -> Result<Runtime, Failure> {
 }
 
 /// Problems go to standard error, what would run to standard output; as JSON all goes there, as one value.
-fn show(problems: &Problems, output: Output, summary: Option<&config::Summary>) -> Result<(), Failure> {
+pub(super) fn show(problems: &Problems, output: Output, summary: Option<&config::Summary>) -> Result<(), Failure> {
     match output {
         Output::Json => {
             let mut value = problems.to_json();

@@ -13,8 +13,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::metadata::Metadata;
 
 use super::{ConfigArgs, Failure};
-use crate::config::model::{Broker, Embedded};
+use crate::config::model::{Broker, Config, Embedded};
 use crate::control::address;
+use crate::kafka::Connection;
 
 /// How often a broker that is about to start is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -53,21 +54,37 @@ pub(super) struct Endpoint {
     timeout: Duration,
 }
 
+impl Endpoint {
+    /// The broker of a config.
+    ///
+    /// # Errors
+    /// When that is an embedded broker on any free port, and none runs.
+    pub(super) fn of(config: &Config, timeout: Duration) -> Result<Self, Failure> {
+        let deadline = Instant::now() + timeout;
+        let (bootstrap_servers, client) = match &config.broker {
+            Broker::Kafka(kafka) => (kafka.bootstrap_servers.clone(), kafka.client.clone().into_iter().collect()),
+            Broker::Embedded(embedded) => (embedded_address(embedded, deadline)?, Vec::new()),
+        };
+        Ok(Self { bootstrap_servers, client, deadline, timeout })
+    }
+
+    /// For the clients that hosts use.
+    pub(super) fn connection(&self) -> Connection {
+        Connection { bootstrap: self.bootstrap_servers.clone(), client: self.client.iter().cloned().collect() }
+    }
+}
+
 impl ConnectArgs {
     /// The broker that the arguments mean.
     ///
     /// # Errors
     /// When the config is refused, or it means an embedded broker on any free port and none runs.
     pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
-        let deadline = Instant::now() + self.timeout;
-        let (bootstrap_servers, client) = match &self.bootstrap_servers {
-            Some(servers) => (servers.clone(), Vec::new()),
-            None => match self.config.load()?.config.broker {
-                Broker::Kafka(kafka) => (kafka.bootstrap_servers, kafka.client.into_iter().collect()),
-                Broker::Embedded(embedded) => (embedded_address(&embedded, deadline)?, Vec::new()),
-            },
+        let Some(servers) = &self.bootstrap_servers else {
+            return Endpoint::of(&self.config.load()?.config, self.timeout);
         };
-        Ok(Endpoint { bootstrap_servers, client, deadline, timeout: self.timeout })
+        let deadline = Instant::now() + self.timeout;
+        Ok(Endpoint { bootstrap_servers: servers.clone(), client: Vec::new(), deadline, timeout: self.timeout })
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Exit {
     Unreachable = 4,
     /// Stopped, but something was not acknowledged in time.
     NotClean = 5,
+    /// A plan would change something.
+    WouldChange = 10,
 }
 
 impl From<Exit> for ExitCode {

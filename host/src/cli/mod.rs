@@ -7,6 +7,7 @@ mod connect;
 mod exit;
 mod host;
 mod orders;
+mod plan;
 mod plugin;
 mod run;
 mod status;
@@ -44,11 +45,13 @@ Examples:
   echo '{\"amount\": 12}' | midplane topic produce payments
   midplane topic consume payments --from-beginning
   midplane status       what a running host runs, and whether it is well
+  midplane plan         what a reload would change
   midplane rollback     back to what ran before the last change
 
 Exit codes:
   0 done   1 failed while running   2 wrong usage   3 config or plugin refused
   4 broker or host unreachable   5 stopped, but something was not acknowledged in time
+  10 `plan` would change something
 
 Without a [broker] in the config, `midplane run` starts a broker of its own on
 this machine, which every Kafka client can talk to.";
@@ -59,6 +62,8 @@ enum Command {
     Run(run::RunArgs),
     /// Say what would run with a config, or all that is wrong with it
     Check(check::CheckArgs),
+    /// Say what a reload of a running host would change
+    Plan(plan::PlanArgs),
     /// Say what a running host runs, and whether it is well
     Status(status::StatusArgs),
     /// Make a running host take up its files now, and say how that went
@@ -129,6 +134,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Plan(args) => quiet(|| plan::run(&args)),
         Command::Status(args) => quiet(|| status::run(&args)),
         Command::Reload(args) => quiet(|| orders::reload(&args)),
         Command::Rollback(args) => quiet(|| orders::rollback(&args)),

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::host::OrderArgs;
 use super::topic::Output;
 use super::{Exit, Failure};
-use crate::control::order::Done;
 
 /// `midplane reload`
 #[derive(Debug, Args)]
@@ -94,26 +93,9 @@ pub(super) fn give(
 ) -> Result<Exit, Failure> {
     let done = args.host.client()?.order(path, particulars, args.wait)?;
     let text = match output {
-        Output::Text => text(&done),
+        Output::Text => done.message,
         Output::Json => serde_json::to_string_pretty(&done).map_err(Failure::failed)?,
     };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(Exit::Done)
-}
-
-fn text(done: &Done) -> String {
-    let verb = if done.changed { "is live" } else { "stays live" };
-    format!("generation {} {verb}: {}", done.generation, done.message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_done_fits_a_line() {
-        let done = |changed| Done { generation: 8, changed, message: "nothing differs".to_owned() };
-        assert_eq!(text(&done(true)), "generation 8 is live: nothing differs");
-        assert_eq!(text(&done(false)), "generation 8 stays live: nothing differs");
-    }
 }

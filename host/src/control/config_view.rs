@@ -43,6 +43,8 @@ pub struct ConfigView {
     pub groups: BTreeMap<String, Settings>,
     /// In the order of the file.
     pub routes: Vec<RouteView>,
+    /// Names of groups that are dropped deliberately.
+    pub retired: Vec<String>,
 }
 
 /// A route.
@@ -79,7 +81,7 @@ pub struct StageView {
 impl ConfigView {
     /// The view of a config.
     pub fn of(config: &Config) -> Self {
-        let Config { path: _, sha256: _, host, broker, admin, plugins, plugin, groups, retired, routes } = config;
+        let Config { path: _, sha256: _, host, broker, admin, plugins, plugin, groups, routes, retired } = config;
         let mut settings = Settings::new();
         add_host(&mut settings, host);
         match broker {
@@ -92,14 +94,12 @@ impl ConfigView {
         add(&mut settings, "plugins.poll_interval", print_duration(*poll_interval));
         let keys: Vec<_> = public_keys.iter().map(|key| key.id.as_str()).collect();
         add(&mut settings, "plugins.public_keys", keys.join(", "));
-        for group in retired {
-            add(&mut settings, &format!("groups.{group}.retired"), true.to_string());
-        }
         Self {
             settings,
             plugin: plugin.iter().map(|(name, settings)| (name.clone(), plugin_settings(settings))).collect(),
             groups: groups.iter().map(|group| (group.name.clone(), group_settings(group))).collect(),
             routes: routes.iter().map(|route| RouteView::of(route, &groups[route.group].name)).collect(),
+            retired: retired.clone(),
         }
     }
 }
@@ -245,7 +245,6 @@ fn add_admin(settings: &mut Settings, admin: &Admin) {
 
 fn plugin_settings(plugin: &PluginSettings) -> Settings {
     let PluginSettings { sha256, limits, grants, rollout } = plugin;
-    let Rollout { mode, share, events, time, errors_max, latency_max, differences_max } = rollout;
     let Limits { deadline, memory_bytes, output_bytes, outputs, table_elements, log_bytes_per_second } = limits;
     let Grants { clock, random, env } = grants;
     let mut settings = Settings::new();
@@ -261,14 +260,25 @@ fn plugin_settings(plugin: &PluginSettings) -> Settings {
     add(&mut settings, "allow.clock", clock.to_string());
     add(&mut settings, "allow.random", random.to_string());
     add(&mut settings, "allow.env", env.join(", "));
-    add(&mut settings, "rollout.mode", rollout_word(*mode).to_owned());
-    add(&mut settings, "rollout.share", share.to_string());
-    add(&mut settings, "rollout.events", events.to_string());
-    add(&mut settings, "rollout.time", print_duration(*time));
-    add(&mut settings, "rollout.errors_max", errors_max.to_string());
-    add(&mut settings, "rollout.latency_max", print_duration(*latency_max));
-    add(&mut settings, "rollout.differences_max", differences_max.to_string());
+    add_rollout(&mut settings, rollout);
     settings
+}
+
+fn add_rollout(settings: &mut Settings, rollout: &Rollout) {
+    let Rollout { mode, share, events, time, errors_max, latency_max, differences_max } = rollout;
+    let mode = match mode {
+        RolloutMode::Direct => "direct",
+        RolloutMode::Shadow => "shadow",
+        RolloutMode::Canary => "canary",
+    };
+    add(settings, "rollout.mode", mode.to_owned());
+    // Shares such as 7% are no binary fractions: rounded, they are what the file says.
+    add(settings, "rollout.share", format!("{}%", (share * 1e8).round() / 1e6));
+    add(settings, "rollout.events", events.to_string());
+    add(settings, "rollout.time", print_duration(*time));
+    add(settings, "rollout.errors_max", errors_max.to_string());
+    add(settings, "rollout.latency_max", print_duration(*latency_max));
+    add(settings, "rollout.differences_max", differences_max.to_string());
 }
 
 fn group_settings(group: &Group) -> Settings {
@@ -281,14 +291,6 @@ fn group_settings(group: &Group) -> Settings {
     add(&mut settings, "start", start_word(*start));
     add(&mut settings, "out_of_range", out_of_range_word(*out_of_range).to_owned());
     settings
-}
-
-fn rollout_word(mode: RolloutMode) -> &'static str {
-    match mode {
-        RolloutMode::Direct => "direct",
-        RolloutMode::Shadow => "shadow",
-        RolloutMode::Canary => "canary",
-    }
 }
 
 /// From wherever it is looked at: a host and a command that are started in different folders mean the same.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::build::{self, Bound};
+use super::config_view::ConfigView;
 use super::data_directory::{self, DataDirectory};
 use super::decisions::{self, Decisions};
 use super::generation::{Generation, manifest_hash};
-use super::plan::restart_needed;
+use super::plan::{self, restart_needed};
 use super::plugins::Version;
 use super::store::{self, Manifest, Store, StoredFile, StoredPlugin};
 use super::versions::{Selection, Selector, signature_text};
@@ -238,17 +239,8 @@ fn check_against_live(next: &Config, live: Option<&Live>) -> Result<(), Error> {
     if !keys.is_empty() {
         return Err(Error::NeedsRestart(keys));
     }
-    let dropped = dropped_groups(next, live);
+    let dropped = plan::dropped(&ConfigView::of(live), &ConfigView::of(next));
     if dropped.is_empty() { Ok(()) } else { Err(Error::GroupDropped(dropped)) }
-}
-
-/// The live groups that would be gone, their routes with them, and that aren't said to be.
-fn dropped_groups(next: &Config, live: &Config) -> Vec<String> {
-    let stays = |name: &str| next.groups.iter().any(|group| group.name == name);
-    let moves = |id: &str| next.routes.iter().any(|route| route.id == id || route.was.as_deref() == Some(id));
-    let gone = live.groups.iter().filter(|group| !stays(&group.name) && !next.retired.contains(&group.name));
-    let gone = gone.filter(|group| !group.routes.iter().any(|route| moves(&live.routes[*route].id)));
-    gone.map(|group| group.name.clone()).collect()
 }
 
 /// Refuses a config that asks for what its plugins don't have.

@@ -94,7 +94,7 @@ fn next(live: &Overview, loaded: &Loaded) -> Result<(Next, Problems), Failure> {
     let config = &loaded.config;
     let view = ConfigView::of(config);
     let directory = directory(config);
-    let mut available = plugins::load(config, None, &runtime(config)?).available;
+    let mut available = plugins::load(config, &runtime(config)?).available;
     let versions = plan::versions(live, &view, &directory);
     let missing = versions.values().any(|(choice, _)| *choice == Choice::Missing);
     for (name, (choice, _)) in versions {
@@ -125,7 +125,7 @@ fn directory(config: &Config) -> BTreeMap<String, String> {
 fn ports(available: &Available) -> BTreeMap<String, Vec<String>> {
     let described = available.plugins.iter().filter_map(|(name, found)| match found {
         Found::Described(described) => Some((name.clone(), described.ports.clone())),
-        Found::Refused { .. } | Found::Unused => None,
+        Found::Refused { .. } | Found::Excluded(_) | Found::Unused => None,
     });
     described.collect()
 }

@@ -44,10 +44,10 @@ impl Lane {
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: Vec<Option<Lane>>,
-    /// By number, which assignment has it, or had it last.
-    assignments: Vec<u64>,
-    /// How many partitions were ever taken on.
-    assigned: u64,
+    /// By number, which run of reading has it, or had it last.
+    runs: Vec<u64>,
+    /// How many runs there ever were.
+    run: u64,
     free: Vec<u32>,
     by_name: HashMap<Partition, LaneId>,
     /// By what records carry: good for as long as no partition goes.
@@ -60,15 +60,26 @@ impl Lanes {
     pub fn insert(&mut self, lane: Lane) -> LaneId {
         let number = self.free.pop().unwrap_or_else(|| {
             self.lanes.push(None);
-            self.assignments.push(0);
+            self.runs.push(0);
             (self.lanes.len() - 1) as u32
         });
         let before = self.by_name.insert(lane.partition.clone(), LaneId(number));
         assert!(before.is_none(), "{:?} was assigned twice", lane.partition);
         self.lanes[number as usize] = Some(lane);
-        self.assigned += 1;
-        self.assignments[number as usize] = self.assigned;
+        self.begin_run(number);
         LaneId(number)
+    }
+
+    /// A partition is read anew from an offset on: what is in hand of it comes again.
+    pub fn rewind(&mut self, id: LaneId, offset: i64) -> Option<&Lane> {
+        self.get_mut(id)?.next = offset;
+        self.begin_run(id.0);
+        self.get(id)
+    }
+
+    fn begin_run(&mut self, number: u32) {
+        self.run += 1;
+        self.runs[number as usize] = self.run;
     }
 
     /// Gives a partition up.
@@ -86,10 +97,11 @@ impl Lanes {
         self.lanes.get(id.0 as usize)?.as_ref()
     }
 
-    /// Which assignment has this number now. Records that were sorted under another one are not this lane's: the number
-    /// may mean another partition meanwhile, or the same one read from elsewhere.
-    pub fn assignment(&self, id: LaneId) -> Option<u64> {
-        self.get(id).map(|_| self.assignments[id.0 as usize])
+    /// Which run of reading has this number now: one begins with each assignment, and with each rewind. Records that were
+    /// sorted under another one are not this lane's: the number may mean another partition meanwhile, or the same one read
+    /// from elsewhere.
+    pub fn run(&self, id: LaneId) -> Option<u64> {
+        self.get(id).map(|_| self.runs[id.0 as usize])
     }
 
     /// The lane of a partition, if it is assigned.
@@ -163,10 +175,22 @@ mod tests {
         assert_eq!(lanes.find(&(Arc::from("t"), 1)), Some(b));
         assert!(lanes.remove(a).is_some() && lanes.remove(a).is_none());
         assert_eq!(lanes.find(&(Arc::from("t"), 0)), None);
-        assert_eq!(lanes.assignment(a), None);
+        assert_eq!(lanes.run(a), None);
         assert_eq!(lanes.insert(lane("u", 0)), LaneId(0));
-        assert_eq!((lanes.assignment(LaneId(0)), lanes.assignment(b)), (Some(3), Some(2)));
+        assert_eq!((lanes.run(LaneId(0)), lanes.run(b)), (Some(3), Some(2)));
         assert_eq!(lanes.iter().map(|(id, lane)| (id.0, lane.topic())).collect::<Vec<_>>(), [(0, "u"), (1, "t")]);
+    }
+
+    #[test]
+    fn a_rewind_begins_another_run_and_takes_again() {
+        let mut lanes = Lanes::default();
+        let a = lanes.insert(lane("t", 0));
+        assert!(lanes.get_mut(a).is_some_and(|lane| lane.take(7) && !lane.take(5)));
+        let before = lanes.run(a);
+        assert_eq!(lanes.rewind(a, 5).map(|lane| lane.next), Some(5));
+        assert_ne!(lanes.run(a), before);
+        assert!(lanes.get_mut(a).is_some_and(|lane| lane.take(5)));
+        assert!(lanes.remove(a).is_some() && lanes.rewind(a, 5).is_none());
     }
 
     #[test]

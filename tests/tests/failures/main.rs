@@ -3,6 +3,7 @@
 
 mod case;
 mod filter;
+mod hand;
 mod letter;
 mod origin;
 mod permanent;

@@ -165,8 +165,7 @@ impl Flow {
     }
 
     fn resume(&mut self, id: LaneId, offset: i64) {
-        let Some(lane) = self.lanes.get_mut(id) else { return };
-        lane.next = offset;
+        let Some(lane) = self.lanes.rewind(id, offset) else { return };
         if let Err(error) = self.consumer.resume_at(lane.topic(), lane.number(), offset, SEEK_TIMEOUT) {
             tracing::debug!(topic = lane.topic(), partition = lane.number(), offset, %error, "A partition could not be resumed yet.");
             self.resumes.push((id, offset));

@@ -44,8 +44,8 @@ pub(super) struct Calls {
 #[derive(Debug, Default)]
 struct InHand {
     lane: Option<LaneId>,
-    /// Which assignment the lane's number stood for when the batch was sorted.
-    assignment: Option<u64>,
+    /// Which run of reading the lane's number stood for when the batch was sorted.
+    run: Option<u64>,
     /// Indexes into the batch.
     records: Vec<u32>,
     offsets: Vec<i64>,
@@ -125,8 +125,12 @@ impl Calls {
         let mut current = usize::MAX;
         for (index, entry) in batch.iter().enumerate() {
             let Some(lane) = flow.lanes.of(entry.place()) else { continue };
+            // What comes before the client was made to go back lies beyond where the lane goes on.
+            if flow.resumes.iter().any(|(waiting, _)| *waiting == lane) {
+                continue;
+            }
             if self.parts.get(current).is_none_or(|part| part.lane != Some(lane)) {
-                current = self.part(lane, flow.lanes.assignment(lane));
+                current = self.part(lane, flow.lanes.run(lane));
             }
             let part = &mut self.parts[current];
             match entry {
@@ -144,7 +148,7 @@ impl Calls {
         }
     }
 
-    fn part(&mut self, lane: LaneId, assignment: Option<u64>) -> usize {
+    fn part(&mut self, lane: LaneId, run: Option<u64>) -> usize {
         let used = &self.parts[..self.parts_used];
         if let Some(index) = used.iter().position(|part| part.lane == Some(lane)) {
             return index;
@@ -153,7 +157,7 @@ impl Calls {
             self.parts.push(InHand::default());
         }
         self.parts[self.parts_used].lane = Some(lane);
-        self.parts[self.parts_used].assignment = assignment;
+        self.parts[self.parts_used].run = run;
         self.parts_used += 1;
         self.parts_used - 1
     }
@@ -170,8 +174,10 @@ impl Shard {
         for index in 0..calls.parts_used {
             let part = std::mem::take(&mut calls.parts[index]);
             let lane = part.lane.expect("parts in use have a lane");
-            // Between two parts the group is attended to, and may take the partition, and give its number to another.
-            let is_ours = |flow: &Flow| flow.lanes.assignment(lane) == part.assignment;
+            // Between two parts the group is attended to, and may take the partition, and give its number to another. And
+            // the lane may have stopped and gone on meanwhile, from an event that comes again: what is in hand lies beyond
+            // it, and taking that, or the end behind it, would pass over what lies between.
+            let is_ours = |flow: &Flow| flow.lanes.run(lane) == part.run;
             if !part.records.is_empty() && is_ours(flow) {
                 deliver(program, batch, calls, flow, lane, &part)?;
             }

@@ -1,6 +1,7 @@
 //! The brokers that tests run on: the embedded one, in this process and for one test alone, and Apache Kafka, which all
 //! tests share and whose names are therefore unique.
 
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,6 +30,7 @@ pub struct Broker {
 #[derive(Debug)]
 struct Embedded {
     _broker: midplane_embedded_broker::Broker,
+    data_directory: PathBuf,
     _runtime: Runtime,
     _folder: TempDir,
 }
@@ -42,14 +44,18 @@ impl Broker {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let data_directory = folder.path().join("broker");
         let settings = midplane_embedded_broker::Settings {
             listen: ([127, 0, 0, 1], 0).into(),
-            data_directory: folder.path().join("broker"),
+            data_directory: data_directory.clone(),
             ..Default::default()
         };
         let broker = runtime.block_on(midplane_embedded_broker::Broker::start(settings)).expect("an embedded broker");
         let servers = broker.bootstrap_servers();
-        Self { servers, embedded: Some(Embedded { _broker: broker, _runtime: runtime, _folder: folder }) }
+        Self {
+            servers,
+            embedded: Some(Embedded { _broker: broker, data_directory, _runtime: runtime, _folder: folder }),
+        }
     }
 
     /// The Apache Kafka of this run of tests.
@@ -71,6 +77,14 @@ impl Broker {
     /// Whether it is the embedded one.
     pub fn is_embedded(&self) -> bool {
         self.embedded.is_some()
+    }
+
+    /// Where it keeps its logs.
+    ///
+    /// # Panics
+    /// When it isn't the embedded one.
+    pub fn data_directory(&self) -> &Path {
+        &self.embedded.as_ref().expect("the embedded broker's folder is known").data_directory
     }
 
     /// The table of a config that names this broker.

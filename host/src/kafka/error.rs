@@ -26,6 +26,8 @@ impl Code {
     pub const UNKNOWN_MEMBER_ID: Self = Self(25);
     /// The group is between two generations.
     pub const REBALANCE_IN_PROGRESS: Self = Self(27);
+    /// The record's timestamp is further from the broker's clock than the topic takes.
+    pub const INVALID_TIMESTAMP: Self = Self(32);
     /// The topic is there already.
     pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
     /// No such group.
@@ -35,6 +37,12 @@ impl Code {
     /// An open transaction stands before the committed offset.
     pub const UNSTABLE_OFFSET_COMMIT: Self = Self(88);
 
+    /// The client's: a batch of records is damaged.
+    pub const BAD_MSG: Self = Self(-199);
+    /// The client's: a batch of records can't be decompressed.
+    pub const BAD_COMPRESSION: Self = Self(-198);
+    /// The client's: a batch of records, or its compression, is of a kind that the client doesn't know.
+    pub const NOT_IMPLEMENTED: Self = Self(-170);
     /// The client's: the connection was lost.
     pub const TRANSPORT: Self = Self(-195);
     /// The client's: the end of a partition was reached.
@@ -88,6 +96,11 @@ impl Code {
     /// Its name, as in the protocol's documentation: `UNKNOWN_TOPIC_OR_PART`, `_TIMED_OUT`.
     pub fn name(self) -> &'static str {
         self.describe().map_or("unknown", |(name, _)| name)
+    }
+
+    /// Whether a consumer that says this has records behind it that it will never deliver, and goes on with those after them.
+    pub fn passes_records_over(self) -> bool {
+        matches!(self, Self::BAD_MSG | Self::BAD_COMPRESSION | Self::NOT_IMPLEMENTED)
     }
 
     /// `None` where there is no error.
@@ -229,6 +242,10 @@ mod tests {
         check(Code::UNKNOWN_MEMBER_ID, "UNKNOWN_MEMBER_ID");
         check(Code::REBALANCE_IN_PROGRESS, "REBALANCE_IN_PROGRESS");
         check(Code::TOPIC_ALREADY_EXISTS, "TOPIC_ALREADY_EXISTS");
+        check(Code::INVALID_TIMESTAMP, "INVALID_TIMESTAMP");
+        check(Code::BAD_MSG, "_BAD_MSG");
+        check(Code::BAD_COMPRESSION, "_BAD_COMPRESSION");
+        check(Code::NOT_IMPLEMENTED, "_NOT_IMPLEMENTED");
         check(Code::GROUP_ID_NOT_FOUND, "GROUP_ID_NOT_FOUND");
         check(Code::UNSTABLE_OFFSET_COMMIT, "UNSTABLE_OFFSET_COMMIT");
         check(Code::PARTITION_EOF, "_PARTITION_EOF");

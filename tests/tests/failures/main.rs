@@ -2,6 +2,7 @@
 //! near goes on. On every broker.
 
 mod case;
+mod damage;
 mod filter;
 mod hand;
 mod letter;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use super::process::out_of_range;
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Engine, Input, LaneId, Now};
 use crate::data::handover::Starts;
@@ -39,6 +40,8 @@ pub(super) struct Flow {
     pub(super) starts: Starts,
     /// The topics that the group was joined for.
     pub(super) topics: Vec<String>,
+    /// Partitions whose offset isn't in the log, and the broker didn't say where the log begins and ends; with their runs.
+    pub(super) ranges: Vec<(LaneId, u64)>,
     /// Whether the drain has ended, and was clean.
     pub(super) drained: Option<bool>,
     pub(super) commit_metadata: String,
@@ -66,6 +69,11 @@ impl Flow {
         self.take_commands()?;
         self.take_happenings(program)?;
         self.take_reports()?;
+        for (lane, run) in std::mem::take(&mut self.ranges) {
+            if self.lanes.run(lane) == Some(run) {
+                out_of_range(program, self, lane)?;
+            }
+        }
         if self.engine.next_wakeup().is_some_and(|due| due <= self.now()) {
             self.step(Input::Tick)?;
         }

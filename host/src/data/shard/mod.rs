@@ -126,6 +126,7 @@ impl Shard {
             returning: Vec::new(),
             starts: Arc::clone(&first.starts),
             topics: first.topics.clone(),
+            ranges: Vec::new(),
             drained: None,
             commit_metadata: program.commit_metadata(),
             commands,

@@ -53,6 +53,8 @@ struct InHand {
     end: Option<i64>,
     /// Whether nothing can be read behind them.
     out_of_range: bool,
+    /// Whether records are missing behind them, which the client passed over.
+    damaged: bool,
 }
 
 /// What the engine said of delivered events.
@@ -134,6 +136,8 @@ impl Calls {
             }
             let part = &mut self.parts[current];
             match entry {
+                // What stands behind damage isn't to be read: it would pass over what is damaged.
+                Entry::Record(_) | Entry::End(_) if part.damaged => {}
                 Entry::Record(record) if !flow.lanes.get_mut(lane).is_some_and(|lane| lane.take(record.offset())) => {}
                 Entry::Record(record) => {
                     part.records.push(index as u32);
@@ -141,6 +145,10 @@ impl Calls {
                 }
                 Entry::End(place) => part.end = Some(place.offset()),
                 Entry::Error { code: Code::AUTO_OFFSET_RESET, .. } => part.out_of_range = true,
+                Entry::Error { code, place, message } if code.passes_records_over() => {
+                    tracing::error!(topic = place.topic(), partition = place.partition(), offset = place.offset(), error = %code, message, "Records can't be read.");
+                    part.damaged = true;
+                }
                 Entry::Error { code, place, message } => {
                     tracing::warn!(topic = place.topic(), partition = place.partition(), error = %code, message, "A partition can't be read for now.");
                 }
@@ -186,6 +194,9 @@ impl Shard {
             }
             if part.out_of_range && is_ours(flow) {
                 out_of_range(program, flow, lane)?;
+            }
+            if part.damaged && is_ours(flow) {
+                flow.step(Input::Unreadable { lane })?;
             }
             calls.parts[index] = part;
             flow.attend(program)?;
@@ -487,8 +498,9 @@ impl Flow {
     }
 }
 
-/// The offset to read from isn't in the log (any more): the group's policy.
-fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
+/// The offset to read from isn't in the log (any more): the group's policy. Where the broker doesn't say where the log
+/// begins or ends, a later turn tries again: nothing is fetched until then.
+pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
     let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
     let partition = lane.partition.clone();
     if flow.is_going(id) {
@@ -508,7 +520,15 @@ fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), ka
             return flow.step(Input::Unreadable { lane: id });
         }
     };
-    let offset = flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT)?[0];
+    let offset = match flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT) {
+        Ok(offsets) => offsets[0],
+        Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+        Err(error) => {
+            tracing::warn!(topic, partition = number, %error, "The ends of a partition could not be read; trying again.");
+            flow.ranges.extend(flow.lanes.run(id).map(|run| (id, run)));
+            return Ok(());
+        }
+    };
     tracing::warn!(
         topic,
         partition = number,

@@ -125,8 +125,9 @@ impl Consumer {
         })
     }
 
-    /// Joins the group for these topics, in place of any before; leaves it where there are none. Topics that don't exist are reported as errors, and joined
-    /// when they appear. Names that begin with `^` would be patterns of libc's: topics' names never do.
+    /// Joins the group for these topics, in place of any before; leaves it where there are none. Topics that don't exist are
+    /// reported as errors, and joined when they appear. Names that begin with `^` would be patterns of libc's: topics' names
+    /// never do.
     ///
     /// # Errors
     /// Where a name can't be one, or the client can't go on.

@@ -123,3 +123,28 @@ on_each_broker!(
         assert_eq!(all, (10..30).chain(100..120).collect::<Vec<_>>(), "a restart skips nothing");
     }
 );
+
+on_each_broker!(
+    fn a_pattern_may_match_nothing_for_a_while(broker: &Broker) {
+        let (output, letters) = (broker.topic("out", 1), broker.topic("letters", 1));
+        let (prefix, group) = (broker.unique("orders"), broker.unique("pattern"));
+        let [first, second] = ["de", "fr"].map(|country| format!("{prefix}.{country}"));
+        broker.create(&first, 1, &[]);
+        let folder = Folder::new(&format!(
+            "{}\n[routes.all]\nfrom = '/^{prefix}\\..*$/'\nto = '{output}'\ngroup = '{group}'\n\
+             failure = {{ dead_letter = '{letters}' }}\n",
+            broker.config()
+        ));
+        let host = folder.start();
+        broker.produce(&first, numbered(0, 10));
+        assert_eq!(values(&broker.consume(&output, 10)), (0..10).collect::<Vec<_>>());
+
+        broker.delete(&first);
+        let changed = || host.entries("The group reads other topics now.");
+        wait_until("the group reads nothing", DEADLINE, || changed().iter().any(|entry| entry["topics"] == 0));
+        broker.create(&second, 1, &[]);
+        broker.produce(&second, numbered(10, 20));
+        assert_eq!(values(&broker.consume(&output, 20)[10..]), (10..20).collect::<Vec<_>>());
+        assert_eq!(host.stop(), Some(0));
+    }
+);

@@ -95,6 +95,8 @@ pub struct Run<'a> {
     pub ready: Vec<Ready<'a>>,
     /// One for each of the first events: for all of them, unless their outputs are too much to be held at once.
     pub answers: Vec<Answer>,
+    /// What the outputs of all stages take in memory, roughly.
+    pub weight: usize,
 }
 
 /// One stage's part of a run: its events, what was said of them, and where its children begin in the next stage.
@@ -120,7 +122,11 @@ pub fn run<'a, W: Worker>(
     }
     let mut views = Vec::with_capacity(stages.len());
     descend(stages, workers, call, Cow::Borrowed(events), 1, arenas, between, &mut views);
-    let mut run = Run { ready: Vec::with_capacity(events.len()), answers: Vec::with_capacity(events.len()) };
+    let mut run = Run {
+        ready: Vec::with_capacity(events.len()),
+        answers: Vec::with_capacity(events.len()),
+        weight: views.iter().map(|view| view.verdicts.weight()).sum(),
+    };
     for index in 0..events.len() {
         let first = run.ready.len();
         let answer = match assemble(stages, &views, 0, index, &mut run.ready) {
@@ -158,6 +164,7 @@ fn forward<'a>(events: &'a [Event<'a>], topic: u16) -> Run<'a> {
     Run {
         ready: ready.collect(),
         answers: (0..events.len() as u32).map(|index| Answer::Ready(index..index + 1)).collect(),
+        weight: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod case;
 mod damage;
+mod fan;
 mod filter;
 mod hand;
 mod letter;

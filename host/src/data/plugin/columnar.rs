@@ -29,6 +29,8 @@ const NULL: u32 = u32::MAX;
 const PORT_BY_NAME: u32 = 0x8000_0000;
 /// A batch may hold this much in outputs, or one event's limit where that is more. What holds more runs one by one.
 const BATCH_OUTPUT_BYTES_MAX: usize = 32 << 20;
+/// A batch may hold so many outputs, or one event's limit where that is more: outputs without a byte take memory, too.
+const BATCH_OUTPUTS_MAX: usize = 100_000;
 
 /// Buffers of a batch on its way in, which the next one reuses.
 #[derive(Debug, Default)]
@@ -123,6 +125,8 @@ pub(super) struct Results {
     answered: usize,
     /// Bytes of outputs before this batch.
     bytes_before: usize,
+    /// Outputs before this batch.
+    outputs_before: u32,
     /// The event whose outputs are being taken.
     current: usize,
     first_output: u32,
@@ -141,6 +145,7 @@ impl Results {
             inherited: Vec::new(),
             answered: 0,
             bytes_before: 0,
+            outputs_before: 0,
             current: 0,
             first_output: 0,
             output_bytes: 0,
@@ -155,7 +160,8 @@ impl Results {
         self.inherited.extend(rows.chunks_exact(EVENT_WORDS).map(|row| [length(row[4]), length(row[5]), row[7]]));
         self.answered = verdicts.len();
         self.bytes_before = verdicts.bytes_len();
-        self.first_output = verdicts.outputs_len();
+        self.outputs_before = verdicts.outputs_len();
+        self.first_output = self.outputs_before;
         (self.current, self.output_bytes, self.refused) = (0, 0, None);
         self.failed.clear();
         self.verdicts = verdicts;
@@ -194,6 +200,10 @@ impl Results {
         let max = self.limits.output_bytes.max(batch_max).saturating_add(overhead);
         if self.verdicts.bytes_len() - self.bytes_before + bytes.len() > max.min(u32::MAX as usize / 2) {
             return Err(self.too_many_bytes());
+        }
+        let outputs = (self.verdicts.outputs_len() - self.outputs_before) as usize + rows.len() / OUTPUT_WORDS;
+        if outputs > self.limits.outputs.max(BATCH_OUTPUTS_MAX) {
+            return Err(too_many_outputs(self.limits.outputs));
         }
         let mut cursor = Cursor { bytes, at: 0, base: self.verdicts.push_bytes(bytes).start };
         let (rows, _) = rows.as_chunks::<OUTPUT_WORDS>();

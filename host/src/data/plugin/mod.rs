@@ -27,4 +27,4 @@ mod worker;
 pub use instance::{Instance, InstanceError, Prepared, Spec};
 pub use load::{LoadError, PLUGIN_BYTES_MAX, Plugin, PluginKind, Reason};
 pub use runtime::{Error, Runtime, RuntimeOptions};
-pub use worker::{Call, Stats, Worker};
+pub use worker::{Call, HELD_BYTES_MAX, Stats, Worker};

@@ -34,6 +34,11 @@ pub enum HeaderList {
     List(Range<u32>),
 }
 
+/// What an output takes beside its bytes: its place here, as an event of the next plugin, and ready to be produced.
+const OUTPUT_WEIGHT: usize = 256;
+/// What a header takes beside its bytes.
+const HEADER_WEIGHT: usize = size_of::<(Span, Option<Span>)>();
+
 /// One output of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -114,6 +119,11 @@ impl Verdicts {
     /// How many bytes the outputs hold so far.
     pub fn bytes_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// What the outputs take in memory, roughly: also those without a byte of their own.
+    pub fn weight(&self) -> usize {
+        self.bytes.len() + self.outputs.len() * OUTPUT_WEIGHT + self.headers.len() * HEADER_WEIGHT
     }
 
     /// How many events were answered.

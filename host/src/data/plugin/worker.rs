@@ -17,8 +17,8 @@ const BETWEEN: Duration = Duration::from_millis(50);
 /// How long a shard's other duties may wait while events are answered, at most one batch and its rerun more: the rest of the
 /// events is left to the next call, so that plugins that use up their deadlines delay neither a rebalance nor a stop.
 const TURN: Duration = Duration::from_millis(250);
-/// Outputs that verdicts may hold before the shard takes them away. One batch more may come on top.
-const OUTPUT_BYTES_MAX: usize = 64 << 20;
+/// What verdicts may weigh before the shard takes them away. One batch more may come on top.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// What a call tells the plugin.
 #[derive(Debug, Clone, Copy)]
@@ -226,8 +226,7 @@ impl Pause<'_> {
     /// Whether what is answered is enough for now.
     fn ends(&self, verdicts: &Verdicts) -> bool {
         !verdicts.is_empty()
-            && (verdicts.bytes_len() >= OUTPUT_BYTES_MAX
-                || verdicts.len() >= self.at_least && Instant::now() >= self.end)
+            && (verdicts.weight() >= HELD_BYTES_MAX || verdicts.len() >= self.at_least && Instant::now() >= self.end)
     }
 
     fn offer(&mut self) {

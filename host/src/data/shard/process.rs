@@ -12,7 +12,7 @@ use crate::data::engine::{Action, Input, LaneId, Refusal, RouteFailure, Seq};
 use crate::data::event::Event;
 use crate::data::filter::Scratch;
 use crate::data::plugin::verdicts::Verdicts;
-use crate::data::plugin::{Call, Worker};
+use crate::data::plugin::{Call, HELD_BYTES_MAX, Worker};
 use crate::data::program::Program;
 use crate::data::route::{self, Counts, Picked};
 use crate::data::sink::{Full, Origin, Sink};
@@ -315,23 +315,25 @@ impl Part<'_, '_> {
         }
         let mut rest = arenas.as_mut_slice();
         let mut answers = Answers::new(self.events.len());
+        let mut held = 0;
         for ((route, chosen), picked) in routes.iter().zip(chosen).zip(picked) {
             let plan = &program.plans[usize::from(*route)];
             let (arenas, behind) = rest.split_at_mut(plan.stages.len());
             rest = behind;
             let call = Call { route: &plan.id, generation: program.generation, attempt: self.attempt };
-            // What a route before left for later is left by all: answers beyond it would be thrown away.
+            // What a route before left for later is left by all: answers beyond it would be thrown away. And where the
+            // routes before hold as much as may be held, the others have a look at the first event alone.
+            let reach = if held >= HELD_BYTES_MAX { 1.min(answers.len()) } else { answers.len() };
             let events = match chosen {
-                Chosen::All(events) => &events[..answers.len()],
-                Chosen::Some(events) => {
-                    &events[..picked.events.partition_point(|event| (*event as usize) < answers.len())]
-                }
+                Chosen::All(events) => &events[..reach],
+                Chosen::Some(events) => &events[..picked.events.partition_point(|event| (*event as usize) < reach)],
             };
             let run = if events.is_empty() {
                 chain::Run::default()
             } else {
                 chain::run(&plan.stages, plan.direct, workers, &call, events, arenas, &mut || flow.keep_alive())
             };
+            held += run.weight;
             answers.add(*route, picked, run);
         }
         answers

@@ -40,13 +40,36 @@ pub enum Product<'p, 'a> {
     },
 }
 
-/// What an output is too large for.
+/// What an output topic takes, as far as is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound<'t> {
     /// The topic's name.
     pub topic: &'t str,
     /// The bytes of one record that it takes.
     pub record_bytes_max: usize,
+    /// How many partitions it has.
+    pub partitions: Option<u32>,
+}
+
+impl Bound<'_> {
+    /// Why the topic would never take an output, if so.
+    pub fn refusal(&self, ready: &Ready<'_>) -> Option<Failure> {
+        let Self { topic, record_bytes_max, partitions } = *self;
+        let bytes = record_bytes(ready);
+        if bytes > record_bytes_max {
+            let message = format!(
+                "an output of {bytes} bytes for topic `{topic}`, which takes records of at most {record_bytes_max} bytes"
+            );
+            return Some(Failure::new(Kind::TooLarge, message));
+        }
+        let (partition, partitions) = ready.partition.zip(partitions)?;
+        (partition >= partitions).then(|| {
+            let message = format!(
+                "an output for partition {partition} of topic `{topic}`, which has {partitions}, counted from 0"
+            );
+            Failure::new(Kind::Rejected, message)
+        })
+    }
 }
 
 impl<'a> Answers<'a> {
@@ -87,27 +110,15 @@ impl<'a> Answers<'a> {
         self.routes.push(RouteAnswers { route, entries, ready: run.ready, next: 0 });
     }
 
-    /// Fails what no topic would take: an event with such an output fails whole, on its route.
-    pub fn refuse_too_large<'t>(&mut self, bound: impl Fn(u16) -> Bound<'t>) {
-        for route in &mut self.routes {
-            let RouteAnswers { entries, ready, .. } = route;
-            let too_large = |ready: &Ready<'_>| record_bytes(ready) > bound(ready.topic).record_bytes_max;
-            if !ready.iter().any(too_large) {
-                continue;
-            }
+    /// Fails what no topic would take: an event with such an output fails whole, on its route, by the plugin that made it.
+    pub fn refuse_outputs(&mut self, mut refusal: impl FnMut(&Ready<'_>) -> Option<Failure>) {
+        for RouteAnswers { entries, ready, .. } in &mut self.routes {
             for (_, answer) in entries {
                 let Answer::Ready(range) = answer else { continue };
-                if let Some(output) =
-                    ready[range.start as usize..range.end as usize].iter().find(|ready| too_large(ready))
-                {
-                    let bound = bound(output.topic);
-                    let message = format!(
-                        "an output of {} bytes for topic `{}`, which takes records of at most {} bytes",
-                        record_bytes(output),
-                        bound.topic,
-                        bound.record_bytes_max
-                    );
-                    *answer = Answer::Failed { failure: Failure::new(Kind::TooLarge, message), stage: None };
+                let outputs = &ready[range.start as usize..range.end as usize];
+                let refused = outputs.iter().find_map(|output| Some((refusal(output)?, stage_of(output))));
+                if let Some((failure, stage)) = refused {
+                    *answer = Answer::Failed { failure, stage };
                 }
             }
         }
@@ -122,9 +133,10 @@ impl<'a> Answers<'a> {
         for route in &mut self.routes {
             let Ok(index) = route.entries.binary_search_by_key(&event, |(event, _)| *event) else { continue };
             let Answer::Ready(range) = &route.entries[index].1 else { continue };
-            if route.ready[range.start as usize..range.end as usize].iter().any(|ready| ready.topic == topic) {
+            let outputs = &route.ready[range.start as usize..range.end as usize];
+            if let Some(output) = outputs.iter().find(|ready| ready.topic == topic) {
                 let failure = Failure::new(kind, format!("an output for topic `{name}` {what}"));
-                route.entries[index].1 = Answer::Failed { failure, stage: None };
+                route.entries[index].1 = Answer::Failed { failure, stage: stage_of(output) };
             }
         }
     }
@@ -153,19 +165,17 @@ impl<'a> Answers<'a> {
     }
 
     /// Hands the topics of all outputs and letters of an event to `ask`.
-    pub fn topics<T>(&self, event: u32, ask: impl FnOnce(&mut dyn Iterator<Item = u16>) -> T) -> T {
-        let ready = self.routes.iter().flat_map(|route| {
-            let range = match route
-                .entries
-                .binary_search_by_key(&event, |(event, _)| *event)
-                .map(|index| &route.entries[index].1)
-            {
-                Ok(Answer::Ready(range)) => range.start as usize..range.end as usize,
-                Ok(Answer::Failed { .. }) | Err(_) => 0..0,
+    pub fn topics<T>(&self, event: u32, plans: &[Plan], ask: impl FnOnce(&mut dyn Iterator<Item = u16>) -> T) -> T {
+        let topics = self.routes.iter().flat_map(|route| {
+            let answer = route.entries.binary_search_by_key(&event, |(event, _)| *event);
+            let (outputs, letter) = match answer.map(|index| &route.entries[index].1) {
+                Ok(Answer::Ready(range)) => (range.start as usize..range.end as usize, None),
+                Ok(Answer::Failed { .. }) => (0..0, Some(plans[usize::from(route.route)].dead_letter)),
+                Err(_) => (0..0, None),
             };
-            route.ready[range].iter().map(|ready| ready.topic)
+            route.ready[outputs].iter().map(|ready| ready.topic).chain(letter)
         });
-        ask(&mut { ready })
+        ask(&mut { topics })
     }
 
     /// Calls `produce` for what each route has for an event, in the order of the routes. Events come in ascending order:
@@ -189,6 +199,11 @@ impl<'a> Answers<'a> {
             }
         }
     }
+}
+
+/// The plugin that made an output, as an index into the route's stages.
+fn stage_of(output: &Ready<'_>) -> Option<usize> {
+    output.stage.map(usize::from)
 }
 
 /// What the policy of a route makes of a kind of failure.
@@ -237,7 +252,7 @@ mod tests {
 
     fn ready(topic: u16, value: &'static str) -> Ready<'static> {
         let value = Some(value.as_bytes());
-        Ready { topic, key: None, value, headers: Headers::Empty, timestamp: 0, partition: None }
+        Ready { topic, stage: Some(topic), key: None, value, headers: Headers::Empty, timestamp: 0, partition: None }
     }
 
     /// A route's run from one word an event: `topic:value` outputs joined by `+`, `-` for none, or `!` and a kind.
@@ -265,7 +280,9 @@ mod tests {
             let mut parts = Vec::new();
             answers.of_event(event as u32, |route, product| {
                 let what = match product {
-                    Product::Failed { failure, .. } => format!("!{}", failure.kind),
+                    Product::Failed { failure, stage } => {
+                        format!("!{}{}", failure.kind, stage.map_or(String::new(), |stage| format!("@{stage}")))
+                    }
                     Product::Outputs(outputs) => {
                         let print = |ready: &Ready<'_>| {
                             format!("{}:{}", ready.topic, String::from_utf8_lossy(ready.value.unwrap()))
@@ -324,9 +341,42 @@ mod tests {
     fn what_no_topic_takes_fails_its_event_whole() {
         let mut answers = Answers::new(2);
         answers.add(0, &mut all(), run(&["0:small+1:a value that is too large", "1:b"]));
-        let bounds = [Bound { topic: "out", record_bytes_max: 100 }, Bound { topic: "tiny", record_bytes_max: 90 }];
-        answers.refuse_too_large(|topic| bounds[usize::from(topic)]);
-        assert_eq!(print(&mut answers), ["0>!too-large", "0>1:b"]);
+        let bound = |topic, record_bytes_max| Bound { topic, record_bytes_max, partitions: None };
+        let bounds = [bound("out", 100), bound("tiny", 90)];
+        answers.refuse_outputs(|ready| bounds[usize::from(ready.topic)].refusal(ready));
+        assert_eq!(print(&mut answers), ["0>!too-large@1", "0>1:b"]);
+    }
+
+    #[test]
+    fn a_topic_takes_what_fits_and_has_a_place() {
+        let check = |partition, partitions, record_bytes_max, expected: Option<&str>| {
+            let ready = Ready { partition, ..ready(0, "four") };
+            let refusal = Bound { topic: "out", record_bytes_max, partitions }.refusal(&ready);
+            assert_eq!(refusal.map(|failure| format!("{}: {}", failure.kind, failure.message)).as_deref(), expected);
+        };
+        check(None, Some(3), 86, None);
+        check(Some(2), Some(3), 86, None);
+        check(Some(9), None, 86, None);
+        check(
+            None,
+            None,
+            85,
+            Some("too-large: an output of 86 bytes for topic `out`, which takes records of at most 85 bytes"),
+        );
+        let message = "rejected: an output for partition 3 of topic `out`, which has 3, counted from 0";
+        check(Some(3), Some(3), 86, Some(message));
+        let message = "rejected: an output for partition 4294967295 of topic `out`, which has 3, counted from 0";
+        check(Some(u32::MAX), Some(3), 86, Some(message));
+    }
+
+    #[test]
+    fn an_event_is_asked_of_the_topics_of_its_outputs_and_letters() {
+        let mut answers = Answers::new(2);
+        answers.add(0, &mut all(), run(&["0:a+2:b", "!trap"]));
+        answers.add(1, &mut picked(&[1]), run(&["1:c"]));
+        let plans = [plan(OnPermanent::Drop), plan(OnPermanent::Drop)];
+        let topics = |event| answers.topics(event, &plans, |topics| topics.collect::<Vec<_>>());
+        assert_eq!((topics(0), topics(1)), (vec![0, 2], vec![9, 1]));
     }
 
     #[test]
@@ -335,7 +385,7 @@ mod tests {
         answers.add(0, &mut all(), run(&["0:a", "1:b"]));
         answers.add(1, &mut all(), run(&["0:c", "0:d+1:e"]));
         answers.refuse(1, 1, "out", Refusal::Rejected);
-        assert_eq!(print(&mut answers), ["0>0:a 1>0:c", "0>!rejected 1>!rejected"]);
+        assert_eq!(print(&mut answers), ["0>0:a 1>0:c", "0>!rejected@1 1>!rejected@1"]);
     }
 
     #[test]

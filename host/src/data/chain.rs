@@ -62,6 +62,8 @@ pub struct Stage {
 pub struct Ready<'a> {
     /// Index of its topic.
     pub topic: u16,
+    /// The plugin that made it: an index into the route's stages. None where there is no plugin.
+    pub stage: Option<u16>,
     /// Its key, if any.
     pub key: Option<&'a [u8]>,
     /// Its value, if any.
@@ -155,6 +157,7 @@ pub fn run<'a, W: Worker>(
 fn forward<'a>(events: &'a [Event<'a>], topic: u16) -> Run<'a> {
     let ready = events.iter().map(|event| Ready {
         topic,
+        stage: None,
         key: event.key,
         value: event.value,
         headers: event.headers,
@@ -266,6 +269,7 @@ fn assemble<'a, 'v>(
             }
             Target::Topic(topic) => ready.push(Ready {
                 topic,
+                stage: Some(depth as u16),
                 key: field(output.key, event.key, view.verdicts),
                 value: field(output.value, event.value, view.verdicts),
                 headers: headers(output, event, view.verdicts),
@@ -362,6 +366,8 @@ mod tests {
                 assert!(ready.iter().all(|ready| ready.key == Some(b"k") && ready.timestamp == 7));
                 let print =
                     |ready: &Ready<'_>| format!("{}:{}", ready.topic, String::from_utf8_lossy(ready.value.unwrap()));
+                let made_by = |topic: u16| topic.checked_sub(1).or((stages as u16).checked_sub(1));
+                assert!(ready.iter().all(|ready| ready.stage == made_by(ready.topic)));
                 ready.iter().map(print).collect::<Vec<_>>().join(" ")
             }
         };

@@ -2,7 +2,7 @@
 //! host's header in place of all `midplane-` ones; counts the bytes in flight of each output topic, so that a slow one
 //! doesn't fill the buffer that all share. Decides nothing about events.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::answers::{Bound, record_bytes};
 use super::chain::Ready;
@@ -26,6 +26,10 @@ const BUFFER_SHARE: usize = 2;
 const TOPIC_SHARE: usize = 2;
 /// The smallest record whose refusal says what its topic takes.
 const LEARNED_BYTES_MIN: usize = 1 << 10;
+/// How long the broker may take to say how many partitions a topic has, and how often it is asked: only about a topic that an
+/// output names a partition of which isn't known to be there.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Records in flight before nothing more is begun.
 const RECORDS_MAX: usize = 50_000;
 
@@ -36,6 +40,10 @@ struct Output {
     topic: Topic,
     bytes_in_flight: usize,
     record_bytes_max: usize,
+    /// How many partitions it has, at least; where that was ever asked.
+    partitions: Option<u32>,
+    /// When it was asked.
+    looked: Option<Instant>,
 }
 
 /// Which event something is produced for.
@@ -125,14 +133,35 @@ impl Sink {
         let topic = self.producer.topic(name)?;
         debug_assert_eq!(topic.index(), self.by_topic.len(), "topics are counted in the order of first mention");
         self.by_topic.push(self.outputs.len() as u16);
-        self.outputs.push(Output { name: name.to_owned(), topic, bytes_in_flight: 0, record_bytes_max });
+        self.outputs.push(Output {
+            name: name.to_owned(),
+            topic,
+            bytes_in_flight: 0,
+            record_bytes_max,
+            partitions: None,
+            looked: None,
+        });
         Ok(())
     }
 
-    /// What an output topic takes.
-    pub fn bound(&self, number: u16) -> Bound<'_> {
-        let output = &self.outputs[usize::from(number)];
-        Bound { topic: &output.name, record_bytes_max: output.record_bytes_max }
+    /// Why an output's topic would never take it, if that is known: then its event fails, before anything of it is produced.
+    /// Of a partition that isn't known to be there, the broker is asked.
+    pub fn refusal(&mut self, ready: &Ready<'_>) -> Option<Failure> {
+        let Self { outputs, producer, .. } = self;
+        let output = &mut outputs[usize::from(ready.topic)];
+        let is_there = |partition| output.partitions.is_some_and(|count| partition < count);
+        if ready.partition.is_some_and(|partition| !is_there(partition))
+            && output.looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL)
+        {
+            output.looked = Some(Instant::now());
+            match producer.partitions(output.topic, LOOK_TIMEOUT) {
+                Ok(partitions) => output.partitions = partitions,
+                // The client then finds out for itself, once it is sent.
+                Err(error) => tracing::debug!(topic = output.name, %error, "A topic's partitions are not known."),
+            }
+        }
+        let Output { name, record_bytes_max, partitions, .. } = &*output;
+        Bound { topic: name, record_bytes_max: *record_bytes_max, partitions: *partitions }.refusal(ready)
     }
 
     /// An output topic's name.
@@ -237,6 +266,7 @@ impl Sink {
         let topic = plan.dead_letter;
         let whole = Ready {
             topic,
+            stage: None,
             key: event.key,
             value: event.value,
             headers: Headers::Native(headers.as_ref()),
@@ -334,7 +364,8 @@ fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, letter: b
             }
             Refusal::TooLarge
         }
-        Code::INVALID_RECORD | Code::UNKNOWN_PARTITION => Refusal::Rejected,
+        // Of a batch, the client gives these to the guilty records alone.
+        Code::INVALID_RECORD | Code::INVALID_TIMESTAMP | Code::UNKNOWN_PARTITION => Refusal::Rejected,
         _ => {
             tracing::warn!(topic = output.name, error = %code, letter, "A message was not written: its event runs again.");
             return Outcome::Failed;

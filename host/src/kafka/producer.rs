@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rdsys;
 use rdsys::rd_kafka_vtype_t as vtype;
 
+use super::consumer::answered;
 use super::error::{Code, Error};
 use super::headers::{HeadersRef, OwnedHeaders};
-use super::native::{Client, Event, Kind, Queue, c_string};
+use super::native::{Client, Event, Kind, Queue, c_string, timeout_ms};
 use super::settings::ProducerSettings;
 
 /// How many reports are taken out of an event at a time.
@@ -225,6 +226,32 @@ impl Producer {
     /// Where the topic is another producer's.
     pub fn name(&self, topic: Topic) -> &Arc<str> {
         &self.by_index[topic.index()]
+    }
+
+    /// How many partitions a topic has, as the broker says now; `None` where it doesn't know the topic. The client learns of
+    /// partitions that were added by the same answer.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time, or refuses.
+    ///
+    /// # Panics
+    /// Where the topic is another producer's.
+    pub fn partitions(&self, topic: Topic, timeout: Duration) -> Result<Option<u32>, Error> {
+        let topic = self.topics[topic.index()].0.as_ptr();
+        let mut metadata = std::ptr::null();
+        // SAFETY: the client and the topic are live, and the metadata ours to destroy where there is no error.
+        let code =
+            unsafe { rdsys::rd_kafka_metadata(self.client.raw(), 0, topic, &mut metadata, timeout_ms(timeout).max(1)) };
+        answered("look a topic up", code.into(), timeout)?;
+        // SAFETY: the metadata is live until it is destroyed here, and holds as many topics as it says: the one asked for.
+        let count = unsafe {
+            let topics = (*metadata).topics;
+            let found = (*metadata).topic_cnt > 0 && Code::read(std::ptr::addr_of!((*topics).err)) == Code::NONE;
+            let count = found.then(|| (*topics).partition_cnt);
+            rdsys::rd_kafka_metadata_destroy(metadata);
+            count
+        };
+        Ok(count.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0))
     }
 
     /// Hands a record over. The headers are taken where it was accepted, and left where not.

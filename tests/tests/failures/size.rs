@@ -14,23 +14,47 @@ failure = { dead_letter = "letters~" }
 "#;
 
 on_each_broker!(
-    fn an_output_that_is_too_large_fails_its_event(broker: &Broker) {
+    fn an_output_that_its_topic_has_no_room_or_no_partition_for_fails_its_event(broker: &Broker) {
         let case = Case::new(broker, CONFIG);
         case.create("in", 1);
         case.produce("in", orders(0, &["ok 1", "output-bytes:2", "ok 2", "partition:99", "ok 3"]));
         case.run();
 
-        let outputs = case.all("out");
-        let mut outputs = texts(&outputs);
-        outputs.dedup();
-        assert_eq!(outputs, ["ok 1", "ok 2", "ok 3"]);
+        // Nothing is sent before it is known that all of it can be: nobody's output is there twice.
+        assert_eq!(texts(&case.all("out")), ["ok 1", "ok 2", "ok 3"]);
         let (events, letters) = (case.all("in"), case.all("letters"));
         assert_eq!(texts(&letters), ["output-bytes:2", "partition:99"]);
-        let expected = |kind| Expected { kind, route: "faulty", plugin: None, attempts: 1 };
+        let expected = |kind| Expected { kind, route: "faulty", plugin: Some("faulty"), attempts: 1 };
         case.check_letter(&letters[0], &events[1], &expected("too-large"));
         case.check_letter(&letters[1], &events[3], &expected("rejected"));
     }
 );
+
+/// The embedded broker takes any time.
+mod a_time_that_the_topic_refuses {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let case = Case::new(&broker, CONFIG);
+        case.create("in", 1);
+        // The second one says microseconds for milliseconds.
+        case.produce("in", orders(0, &["ok 1", "timestamp-far", "ok 2"]));
+        case.run();
+
+        let outputs = case.all("out");
+        let mut outputs = texts(&outputs);
+        // What was in one batch with it was written again.
+        outputs.sort_unstable();
+        outputs.dedup();
+        assert_eq!(outputs, ["ok 1", "ok 2"]);
+        let (events, letters) = (case.all("in"), case.all("letters"));
+        assert_eq!(texts(&letters), ["timestamp-far"]);
+        let expected = Expected { kind: "rejected", route: "faulty", plugin: Some("faulty"), attempts: 1 };
+        case.check_letter(&letters[0], &events[1], &expected);
+    }
+}
 
 /// The embedded broker's topics all take the same.
 mod small_topics {
@@ -64,7 +88,7 @@ mod small_topics {
         let (events, letters) = (case.all("in"), case.all("letters"));
         assert_eq!(letters.len(), 2);
         let length = |number: usize| values[number].len().to_string();
-        let expected = Expected { kind: "too-large", route: "faulty", plugin: None, attempts: 1 };
+        let expected = Expected { kind: "too-large", route: "faulty", plugin: Some("faulty"), attempts: 1 };
         case.check_letter_headers(&letters[0], &events[500], &expected, &[("truncated", &length(500))]);
         let expected = Expected { kind: "permanent", route: "faulty", plugin: Some("faulty"), attempts: 1 };
         case.check_letter_headers(&letters[1], &events[700], &expected, &[("truncated", &length(700))]);

@@ -283,7 +283,7 @@ impl Part<'_, '_> {
         route::select(&program.plans, &routes, self.events, scratch, counts, picked);
         let chosen = choose(self.events, picked);
         let mut answers = self.call(program, &routes, &chosen, workers, arenas, picked, flow);
-        answers.refuse_too_large(|topic| flow.sink.bound(topic));
+        answers.refuse_outputs(|output| flow.sink.refusal(output));
         for (seq, output, reason) in self.refusals {
             if let Some(event) = seq.checked_sub(self.first).filter(|event| *event < self.events.len() as u64) {
                 answers.refuse(event as u32, *output, flow.sink.topic_name(*output), *reason);
@@ -388,7 +388,7 @@ impl Part<'_, '_> {
     ) -> Result<Option<Seq>, kafka::Error> {
         for seq in first..first + u64::from(count) {
             let index = (seq - self.first) as u32;
-            if !flow.make_room(|sink| answers.topics(index, |topics| sink.admits(topics)))? {
+            if !flow.make_room(|sink| answers.topics(index, &program.plans, |topics| sink.admits(topics)))? {
                 return Ok(Some(seq));
             }
             let event = &self.events[index as usize];

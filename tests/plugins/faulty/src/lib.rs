@@ -21,6 +21,7 @@
 //! | `port-unknown` | an output to a port that isn't described |
 //! | `port-unbound` | an output to the port `spare`, which is described |
 //! | `partition:N` | an output to partition N |
+//! | `timestamp-far` | an output that says microseconds where milliseconds belong |
 //! | `log:N` | N lines of log, then forwarded; a million unless said otherwise |
 //! | `log-bytes:N` | one line of N MiB, then forwarded; 1 unless said otherwise |
 //! | `transient:N` | fails while the attempt is below N; for ever unless said otherwise |
@@ -139,6 +140,7 @@ fn answer(order: &str, number: Option<usize>, event: Event<'_>, out: &mut Output
         "port-unknown" => out.emit("unheard-of").send(),
         "port-unbound" => out.emit("spare").send(),
         "partition" => out.emit("default").partition(number.unwrap_or(0) as u32).send(),
+        "timestamp-far" => out.emit("default").timestamp(1_764_028_800_000_000).send(),
         "transient" if (event.attempt() as usize) < number.unwrap_or(usize::MAX) => {
             return Err(Failure::transient(format!("told to fail, attempt {}", event.attempt())));
         }

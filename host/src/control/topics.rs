@@ -86,8 +86,7 @@ pub fn prepare(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Resul
     };
     let new = missing(made.into_iter(), &present);
     if !new.is_empty() {
-        let topic = |name: &&str| NewTopic { name: (*name).to_owned(), ..NewTopic::default() };
-        topics.create(&new.iter().map(topic).collect::<Vec<_>>(), ANSWER_TIMEOUT)?;
+        make(topics, &new)?;
         tracing::info!(topics = new.into_iter().collect::<Vec<_>>().join(","), "Topics were made.");
     }
     let present = wait_for_named(config, topics, stopping)?;
@@ -99,6 +98,26 @@ pub fn prepare(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Resul
         return Ok(present);
     }
     Err(Error::Missing(unwritable.into_iter().map(str::to_owned).collect()))
+}
+
+/// Makes topics, also where others make them at the same time: of several hosts that start at once, each finds the same ones
+/// missing.
+///
+/// # Errors
+/// Where one can't be made.
+pub fn make(topics: &Topics, names: &BTreeSet<&str>) -> Result<(), Error> {
+    let new: Vec<_> = names.iter().map(|name| NewTopic { name: (*name).to_owned(), ..NewTopic::default() }).collect();
+    let is_there = |error: &kafka::Error| error.code() == Some(kafka::Code::TOPIC_ALREADY_EXISTS);
+    match topics.create(&new, ANSWER_TIMEOUT) {
+        // The answer says so of one, and nothing of the others.
+        Err(error) if is_there(&error) => {
+            new.iter().try_for_each(|topic| match topics.create(std::slice::from_ref(topic), ANSWER_TIMEOUT) {
+                Err(error) if !is_there(&error) => Err(error.into()),
+                _ => Ok(()),
+            })
+        }
+        made => Ok(made?),
+    }
 }
 
 /// Waits until the broker answers, and lists what the config names, if it is there: a topic that was made a moment ago is

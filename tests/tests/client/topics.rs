@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use midplane::control::topics;
 use midplane::kafka::{AdminSettings, Code, Error, NewTopic, Topics};
-use midplane_tests::on_each_broker;
+use midplane_tests::{on_each_broker, wait_until};
 
 use crate::{PATIENCE, connection, topics_client};
 
@@ -20,6 +21,18 @@ on_each_broker!(
         assert!(refused.to_string().contains(&name), "{refused}");
         let missing = broker.unique("missing");
         assert!(client.list(PATIENCE).expect("listed").iter().all(|topic| topic.name != missing));
+    }
+);
+
+on_each_broker!(
+    fn what_another_host_has_made_meanwhile_is_there(broker: &Broker) {
+        let [output, letters] = ["out", "letters"].map(|stem| broker.unique(stem));
+        let client = topics_client(broker.servers());
+        // This host has found both missing before the other one made it.
+        broker.create(&output, 1, &[]);
+        topics::make(&client, &[&*output, &*letters].into()).expect("one is there, the other is made");
+        let is_there = |name: &String| client.list(PATIENCE).expect("listed").iter().any(|topic| topic.name == *name);
+        wait_until("both are there", PATIENCE, || [&output, &letters].into_iter().all(is_there));
     }
 );
 

@@ -93,6 +93,39 @@ fn a_refused_config_ends_with_3() {
 }
 
 #[test]
+fn a_plugin_that_refuses_its_config_is_told_from_the_start() {
+    let folder = Folder::new(&format!(
+        "[embedded_broker]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[plugins]\ndirectory = '{}'\n\
+         [routes.good]\nfrom = \"in\"\nthrough = \"faulty\"\nto = \"out\"\n\
+         [routes.bad]\nfrom = \"in\"\nto = \"out\"\nthrough = {{ plugin = \"faulty\", config = {{ configure = \"fail\" }} }}\n",
+        plugins::directory().display()
+    ));
+    for command in ["check", "run"] {
+        let finished = run_in(folder.path(), &[command], b"");
+        check(
+            &finished,
+            3,
+            "midplane.toml:14:22: error: plugin `faulty` refuses its config: told to fail in `configure`",
+        );
+        check(&finished, 3, "in `routes.bad`");
+        check(&finished, 3, "`[plugin.faulty.config]`");
+        check(&finished, 3, "1 error, ");
+    }
+}
+
+#[test]
+fn what_is_doubtful_about_a_config_is_told_by_every_command_that_uses_it() {
+    let folder = Folder::new(&format!("{EMBEDDED}[groups.unused]\nshards = 1\n"));
+    let said = "midplane.toml:4:9: warning: `unused`";
+    check(&run_in(folder.path(), &["topic", "list", "--timeout", "100ms"], b""), 4, said);
+    let broker = folder.start_broker();
+    broker.broker();
+    let log = broker.log().join("\n");
+    assert!(log.contains(said) && !log.contains("there are no `routes`"), "{log}");
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
 fn a_broker_that_does_not_answer_ends_with_4_and_the_reason() {
     let commands: [&[&str]; 5] = [
         &["topic", "list"],

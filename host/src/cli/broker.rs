@@ -29,7 +29,7 @@ pub(super) struct BrokerArgs {
 }
 
 pub(super) fn run(args: &BrokerArgs) -> Result<Exit, Failure> {
-    let config = args.config.load()?.config;
+    let config = args.config.load_with_warnings()?.config;
     if let model::Broker::Kafka(_) = config.broker {
         return Err(Failure::refused(format!(
             "`{}` names a Kafka in `[broker]`, and leaves nothing to serve; expected `[embedded_broker]`, or neither table",

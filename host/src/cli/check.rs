@@ -10,7 +10,8 @@ use super::topic::Output;
 use super::{ConfigArgs, Exit, Failure};
 use crate::config::model::Config;
 use crate::config::{self, Loaded, Problems, Severity, Style};
-use crate::control::plugins;
+use crate::control::plugins::{self, Directory};
+use crate::control::tryout;
 use crate::data::plugin::{Runtime, RuntimeOptions};
 
 /// `midplane check`
@@ -53,8 +54,11 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 }
 
 fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
-    let available = plugins::load(&loaded.config, &runtime(&loaded.config)?).available;
+    let Directory { available, plugins } = plugins::load(&loaded.config, &runtime(&loaded.config)?);
     let mut problems = loaded.against_plugins(&available);
+    if problems.count(Severity::Error) == 0 {
+        problems.add(&tryout::config(loaded, plugins));
+    }
     problems.add(&loaded.warnings);
     if problems.count(Severity::Error) > 0 {
         show(&problems, output, None)?;

@@ -81,7 +81,7 @@ impl ConnectArgs {
     /// When the config is refused, or it means an embedded broker on any free port and none runs.
     pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
         let Some(servers) = &self.bootstrap_servers else {
-            return Endpoint::of(&self.config.load()?.config, self.timeout);
+            return Endpoint::of(&self.config.load_with_warnings()?.config, self.timeout);
         };
         let deadline = Instant::now() + self.timeout;
         Ok(Endpoint { bootstrap_servers: servers.clone(), client: Vec::new(), deadline, timeout: self.timeout })

@@ -98,6 +98,22 @@ impl ConfigArgs {
     fn load(&self) -> Result<Loaded, Failure> {
         config::load(&self.config).map_err(|problems| refused(&problems))
     }
+
+    /// As [`Self::load`], for commands that use the config and say nothing of it themselves: what is doubtful about it is
+    /// shown, and they go on.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn load_with_warnings(&self) -> Result<Loaded, Failure> {
+        let mut loaded = self.load()?;
+        // That there is nothing to route is no news to who only wants a broker.
+        loaded.warnings.list.retain(|problem| problem.offending != "routes");
+        if !loaded.warnings.is_empty() {
+            let stderr = std::io::stderr();
+            write!(&stderr, "{}", loaded.warnings.render(check::style(&stderr)))?;
+        }
+        Ok(loaded)
+    }
 }
 
 /// The failure that a refused config is: all its problems, as `midplane check` shows them.

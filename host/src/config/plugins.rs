@@ -9,7 +9,8 @@ use super::names;
 use super::problem::{Place, Problem, Problems};
 use super::tree::{Node, Value};
 use super::{Loaded, Severity};
-use crate::data::plugin::{LoadError, Plugin};
+use crate::data::failure::Kind;
+use crate::data::plugin::{InstanceError, LoadError, Plugin};
 
 /// The port that feeds the next plugin of a chain.
 const DEFAULT_PORT: &str = "default";
@@ -97,6 +98,40 @@ impl Loaded {
         check.unused(&mut problems);
         let sources = self.warnings.sources.clone();
         Problems { inputs: self.warnings.inputs.clone(), ..Problems::new(sources, problems) }
+    }
+
+    /// What it means for the config that a plugin doesn't start with what a route, known by its id, gives it.
+    pub fn instance_problem(&self, route: &str, plugin: &str, error: &InstanceError) -> Problem {
+        let ids = self.config.routes.iter().find(|known| known.id == route);
+        let name = ids.map_or(route, |known| known.name.as_str());
+        let stages =
+            self.document.routes.iter().filter(|table| table.name.text == name).flat_map(|table| &table.through);
+        let stage = stages.into_iter().find(|stage| stage.plugin.value == plugin);
+        let message = format!("{error}, in `routes.{name}`");
+        Problem {
+            severity: Severity::Error,
+            at: stage.map(|stage| stage.plugin.at),
+            offending: plugin.to_owned(),
+            message,
+            expected: None,
+            hint: Some(instance_hint(plugin, error)),
+            related: None,
+        }
+    }
+}
+
+/// What to do about a plugin that doesn't start.
+fn instance_hint(plugin: &str, error: &InstanceError) -> String {
+    match error {
+        InstanceError::Refused { .. } => format!(
+            "these are the plugin's own words; it was given the keys of `[plugin.{plugin}.config]` and of the route's \
+             `config`, which win, and the ports that the route binds"
+        ),
+        InstanceError::Start { failure, .. } | InstanceError::Configure { failure, .. } => match failure.kind {
+            Kind::Memory => format!("raise `memory` (or `table`) in `[plugin.{plugin}]`"),
+            Kind::Deadline => "`configure` may take 10 s of CPU time".to_owned(),
+            _ => "the plugin fails before its first event: this is a fault of its own".to_owned(),
+        },
     }
 }
 

@@ -26,6 +26,7 @@ pub mod signature;
 pub mod status;
 pub mod store;
 pub mod topics;
+pub mod tryout;
 pub mod versions;
 pub mod watch;
 

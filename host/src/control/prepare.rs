@@ -15,10 +15,11 @@ use super::generation::{Generation, manifest_hash};
 use super::plan::{self, restart_needed};
 use super::plugins::Version;
 use super::store::{self, Manifest, Store, StoredFile, StoredPlugin};
+use super::tryout;
 use super::versions::{Selection, Selector, signature_text};
 use crate::config::model::Config;
 use crate::config::{self, Loaded, Problems, Severity};
-use crate::data::plugin::{InstanceError, Plugin, Prepared, Runtime};
+use crate::data::plugin::{Plugin, Prepared, Runtime};
 use crate::data::program::Program;
 use crate::digest;
 
@@ -39,9 +40,6 @@ pub enum Error {
     /// A group would not be read any more, and nobody says that this is meant.
     #[error("{}", dropped_message(.0))]
     GroupDropped(Vec<String>),
-    /// A plugin can't be started with a route's config.
-    #[error(transparent)]
-    Instance(#[from] InstanceError),
     /// The files were written while they were read.
     #[error("the files changed while they were read; they are read again once they stay as they are")]
     Unsettled,
@@ -275,10 +273,12 @@ impl Next {
     /// Makes an instance of each new binding, for each shard that will want one: it shows whether the plugin takes its
     /// config, and the shards don't wait for theirs.
     fn try_out(&self) -> Result<(), Error> {
-        for (prepared, shards) in &self.fresh {
-            prepared.make_ready((*shards).clamp(1, READY_MAX))?;
-        }
-        Ok(())
+        let outcomes = self.fresh.iter().map(|(prepared, shards)| {
+            let outcome = prepared.make_ready((*shards).clamp(1, READY_MAX));
+            (prepared, outcome)
+        });
+        let problems = tryout::problems(&self.live.loaded, outcomes);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
     }
 
     /// Drops the instances that no shard took.

@@ -2,8 +2,9 @@
 //! and OpenSSL are compiled once and for all.
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::process::{Interrupt, Running};
 use crate::{Failure, workspace};
@@ -22,15 +23,63 @@ pub(crate) fn run(what: &str, command: &mut Command, interrupt: &Interrupt) -> R
     if status.success() { Ok(()) } else { Err(format!("{what} failed: see above ({status})")) }
 }
 
+/// The host's program alone.
+const HOST: [&str; 4] = ["build", "--workspace", "--bin", "midplane"];
+
 /// Builds the host. Asking for the whole workspace's features, not for one package's, is what makes later builds reuse it.
 pub(crate) fn build_host(interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let mut build = command()?;
-    build.args(["build", "--workspace", "--bin", "midplane"]);
+    build.args(HOST);
     run("building the host", &mut build, interrupt)?;
     host_binary()
+}
+
+/// Whether [`build_host`] has nothing to do: a dependency of tests alone that asks for more of what the host is made of would
+/// make people wait for most of it a second time, and would go unnoticed.
+pub(crate) fn host_is_built(interrupt: &Interrupt) -> Result<(), Failure> {
+    let mut build = command()?;
+    build.args(HOST).args(["--quiet", "--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
+    let mut running = Running::start("cargo", &mut build)?;
+    let stdout = running.child().stdout.take().ok_or("cargo build has no output")?;
+    let stale = stale(BufReader::new(stdout).lines().map_while(Result::ok));
+    let status = running.wait(interrupt)?;
+    interrupt.check()?;
+    match (status.success(), stale.as_slice()) {
+        (false, _) => Err(format!("building the host failed: see above ({status})")),
+        (true, []) => Ok(()),
+        (true, stale) => Err(format!(
+            "these were built again for the host alone, with other features than for all targets: {}; `cargo tree -e features` \
+             shows who asks for what",
+            stale.join(", ")
+        )),
+    }
+}
+
+/// The packages that cargo had to build, from its messages.
+fn stale(messages: impl Iterator<Item = String>) -> Vec<String> {
+    let built = messages.filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(&line).ok()?;
+        let is_stale = message["reason"] == "compiler-artifact" && message["fresh"] == false;
+        is_stale.then(|| message["target"]["name"].as_str().unwrap_or_default().to_owned())
+    });
+    built.collect()
 }
 
 /// Where the host's program is, once it is built.
 pub(crate) fn host_binary() -> Result<PathBuf, Failure> {
     Ok(workspace::target()?.join("debug").join("midplane"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stale;
+
+    #[test]
+    fn what_was_built_is_told_from_what_was_there() {
+        let artifact = |name: &str, fresh: bool| {
+            format!(r#"{{"reason":"compiler-artifact","target":{{"name":"{name}"}},"fresh":{fresh}}}"#)
+        };
+        let messages = [artifact("old", true), artifact("new", false), r#"{"reason":"build-finished"}"#.to_owned()];
+        assert_eq!(stale(messages.into_iter()), ["new"]);
+    }
 }

@@ -33,6 +33,7 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
     // The host and the tests in one go: apart, they would be built with different features of what both depend on.
     step("build", || cargo(interrupt, &["build", "--workspace", "--all-targets"], &[]))?;
     let host = cargo::host_binary()?;
+    step("the other command's build", || cargo::host_is_built(interrupt))?;
     let tally = step("tests", || {
         let mut test = cargo::command()?;
         test.args(["test", "--workspace", "--no-fail-fast"]).env(BINARY_VARIABLE, &host).env_remove(kafka::VARIABLE);

@@ -245,6 +245,16 @@ impl<'t> Fields<'t> {
         usize::try_from(size).unwrap_or(usize::MAX)
     }
 
+    /// A number of bytes that has an upper bound.
+    pub(super) fn size_up_to(&self, key: &str, max: usize, reader: &mut Reader<'_>) -> usize {
+        let size = self.size(key, reader);
+        if let Some(node) = self.node(key).filter(|_| size > max) {
+            let expected = format!("a size of at most `\"{}\"`", units::print_size(max as u64));
+            reader.refuse(node, &self.key(key), Mismatch::new("within bounds", expected));
+        }
+        size.min(max)
+    }
+
     fn quantity<T>(
         &self,
         key: &str,

@@ -15,6 +15,9 @@ use super::super::public_key::PublicKey;
 use super::super::tree::{Name, Node, Value};
 use super::{AdminTable, BrokerTable, EmbeddedTable, GroupTable, PluginTable, section_or_default};
 
+/// What one event's outputs may be allowed at most: what a batch of them holds is counted in 32 bits.
+const OUTPUT_BYTES_MAX: usize = 1 << 30;
+
 /// A key that a later version will know.
 pub(super) fn not_yet(at: Place, offending: &str, key: &str, hint: &str, reader: &mut Reader<'_>) {
     let message = format!("`{offending}` is not supported yet, in `{key}`");
@@ -208,7 +211,7 @@ pub(super) fn one_plugin(name: Name, fields: &Fields<'_>, reader: &mut Reader<'_
         limits: Limits {
             deadline: fields.duration("deadline", reader),
             memory_bytes: fields.size("memory", reader),
-            output_bytes: fields.size("output", reader),
+            output_bytes: fields.size_up_to("output", OUTPUT_BYTES_MAX, reader),
             outputs: fields.integer("outputs", reader).unwrap_or(1),
             table_elements: fields.integer("table", reader).unwrap_or(1),
             log_bytes_per_second: fields.size("log_rate", reader),

@@ -479,3 +479,14 @@ fn the_admin_surface_says_what_runs() {
     assert_eq!(host.get("/nowhere").code, 404);
     assert_eq!(host.stop(), Some(0));
 }
+
+#[test]
+fn a_clean_stop_says_nothing_alarming() {
+    let folder = Folder::new(&format!(
+        "{EMBEDDED}[admin]\nlisten = \"127.0.0.1:0\"\n[routes.copy]\nfrom = \"payments\"\nto = \"copies\"\n"
+    ));
+    let (code, log) = folder.start().finish();
+    let log = log.join("\n");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("\"ERROR\"") && !log.contains("\"WARN\""), "{log}");
+}

@@ -115,6 +115,8 @@ pub async fn run(loaded: Result<Loaded, Problems>, path: &Path, last_known_good:
     let host = Host { config_path: path.to_owned(), tools, connection, instance, topics, status, access, stopping };
     let outcome = serve(&host, &next, begin, taker, hangups, &mut stop).await;
     host.status.stops();
+    // The last client goes before its broker does: it would complain, and that would be all that a clean stop says.
+    drop(host);
     broker.close().await?;
     admin.abort();
     match outcome {

@@ -9,26 +9,17 @@ use midplane::data::plugin::verdicts::{Verdict, Verdicts};
 use midplane::data::plugin::{Call, Runtime, RuntimeOptions, Spec, Worker};
 use midplane_tests::plugins::wasm;
 
-const LIMITS: Limits = Limits {
-    deadline: std::time::Duration::from_secs(1),
-    memory_bytes: 64 << 20,
-    output_bytes: 8 << 20,
-    outputs: 10_000,
-    table_elements: 100_000,
-    log_bytes_per_second: 64 << 10,
-};
-
 #[expect(clippy::print_stdout, reason = "it is a program for the terminal")]
 fn main() {
     let name = std::env::args().nth(1).unwrap_or_else(|| "identity".to_owned());
     let runtime = Runtime::new(RuntimeOptions::default()).expect("a runtime");
     let bytes = std::fs::read(wasm(&name)).expect("a built plugin");
-    let plugin = runtime.load(&name, &bytes, LIMITS).expect("a plugin");
+    let plugin = runtime.load(&name, &bytes, Limits::DEFAULT).expect("a plugin");
     println!("{name}: {:?}, ports {:?}", plugin.kind, plugin.ports);
     let prepared = plugin.prepare(Spec {
         config: serde_json::json!({}),
         bound_ports: plugin.ports.clone(),
-        limits: LIMITS,
+        limits: Limits::DEFAULT,
         grants: Grants::default(),
         route: "bench".to_owned(),
     });

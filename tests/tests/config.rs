@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use midplane::config::model::Limits;
 use midplane::config::{self, Problems, Severity, Style};
+use midplane_tests::Folder;
 use proptest::prelude::*;
 
 const SECRET: &str = "s3cr3t-marker";
@@ -62,6 +64,13 @@ fn broken_configs_are_refused_where_they_are_broken() {
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(name(&path), text));
     }
+}
+
+#[test]
+fn a_plugin_of_which_nothing_is_said_has_the_default_limits() {
+    let folder = Folder::new("[routes.a]\nfrom = \"in\"\nthrough = \"p\"\nto = \"out\"\n");
+    let config = config::load(&folder.config()).expect("a good config").config;
+    assert_eq!(config.plugin["p"].limits, Limits::DEFAULT);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
 use midplane::config::model::{Grants, Limits};
 use midplane::data::event::{Event, Header, Headers};
@@ -15,26 +14,16 @@ use midplane::data::plugin::{
 use midplane_tests::plugins::wasm;
 use serde_json::{Value, json};
 
-/// The defaults.
-const LIMITS: Limits = Limits {
-    deadline: Duration::from_millis(100),
-    memory_bytes: 64 << 20,
-    output_bytes: 8 << 20,
-    outputs: 10_000,
-    table_elements: 100_000,
-    log_bytes_per_second: 64 << 10,
-};
-
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new(RuntimeOptions::default()).expect("a runtime"));
 
 fn load(name: &str) -> Arc<Plugin> {
     let bytes = std::fs::read(wasm(name)).expect("the plugin's file can be read");
-    RUNTIME.load(name, &bytes, LIMITS).unwrap_or_else(|error| panic!("{error}"))
+    RUNTIME.load(name, &bytes, Limits::DEFAULT).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn prepare(name: &str, config: Value, grants: Grants) -> Arc<Prepared> {
     let route = "orders".to_owned();
-    load(name).prepare(Spec { config, bound_ports: vec!["default".to_owned()], limits: LIMITS, grants, route })
+    load(name).prepare(Spec { config, bound_ports: vec!["default".to_owned()], limits: Limits::DEFAULT, grants, route })
 }
 
 fn worker(name: &str) -> Worker {
@@ -426,11 +415,12 @@ fn a_plugin_is_the_same_from_the_cache() {
     let bytes = std::fs::read(wasm("identity")).expect("the plugin's file can be read");
     for _ in 0..2 {
         let options = RuntimeOptions { cache_directory: Some(folder.path().join("cache")) };
-        let plugin = Runtime::new(options).expect("a runtime").load("identity", &bytes, LIMITS).expect("a plugin");
+        let plugin =
+            Runtime::new(options).expect("a runtime").load("identity", &bytes, Limits::DEFAULT).expect("a plugin");
         let spec = Spec {
             config: json!({}),
             bound_ports: plugin.ports.clone(),
-            limits: LIMITS,
+            limits: Limits::DEFAULT,
             grants: Grants::default(),
             route: "orders".to_owned(),
         };

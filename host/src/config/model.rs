@@ -191,7 +191,7 @@ pub enum RolloutMode {
     Canary,
 }
 
-/// What a plugin may use; see `contract/midplane.toml` for the defaults.
+/// What a plugin may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Of the guest's CPU time, for one event.
@@ -206,6 +206,18 @@ pub struct Limits {
     pub table_elements: usize,
     /// Bytes of log a second.
     pub log_bytes_per_second: usize,
+}
+
+impl Limits {
+    /// What a config says that says nothing of it.
+    pub const DEFAULT: Self = Self {
+        deadline: Duration::from_millis(100),
+        memory_bytes: 64 << 20,
+        output_bytes: 8 << 20,
+        outputs: 10_000,
+        table_elements: 100_000,
+        log_bytes_per_second: 64 << 10,
+    };
 }
 
 /// What a plugin may see beyond its events.

@@ -9,6 +9,19 @@ use midplane_tests::{Broker, Folder, Host, Record, plugins, records};
 /// For all of a test's events, on a machine that does ten other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
+/// One route through the plugin that does what its events order, in one shard.
+pub(crate) const FAULTY: &str = r#"
+[groups."group~"]
+shards = 1
+
+[routes.faulty]
+from = "in~"
+through = "faulty"
+to = "out~"
+group = "group~"
+failure = { dead_letter = "letters~" }
+"#;
+
 /// The prefix of the headers that a letter adds.
 const ERROR: &str = "midplane-error-";
 

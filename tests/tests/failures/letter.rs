@@ -2,26 +2,14 @@
 
 use midplane_tests::{Record, on_each_broker};
 
-use crate::case::{Case, Expected, orders, stop, texts};
-
-const CONFIG: &str = r#"
-[groups."group~"]
-shards = 1
-
-[routes.faulty]
-from = "in~"
-through = "faulty"
-to = "out~"
-group = "group~"
-failure = { dead_letter = "letters~" }
-"#;
+use crate::case::{Case, Expected, FAULTY, orders, stop, texts};
 
 /// Just below what a topic takes: there is no room for a letter's headers.
 const ALMOST_TOO_LARGE: usize = 1_048_400;
 
 on_each_broker!(
     fn without_its_letter_an_event_is_not_passed(broker: &Broker) {
-        let case = Case::new(broker, CONFIG);
+        let case = Case::new(broker, FAULTY);
         case.create("in", 2);
         let host = case.folder.start();
         case.produce("in", orders(0, &["ok 1"]));
@@ -54,7 +42,7 @@ on_each_broker!(
 
 on_each_broker!(
     fn a_letter_that_is_too_large_goes_without_its_value(broker: &Broker) {
-        let case = Case::new(broker, CONFIG);
+        let case = Case::new(broker, FAULTY);
         case.create("in", 1);
         case.create("letters", 1);
         let large = format!("permanent {}", "x".repeat(ALMOST_TOO_LARGE - "permanent ".len()));

@@ -2,29 +2,14 @@
 
 use midplane_tests::{Record, on_each_broker};
 
-use crate::case::{Case, Expected, stop};
-
-const CONFIG: &str = r#"
-[host]
-drain_timeout = "10s"
-
-[groups."group~"]
-shards = 1
-
-[routes.faulty]
-from = "in~"
-through = "faulty"
-to = "out~"
-group = "group~"
-failure = { dead_letter = "letters~" }
-"#;
+use crate::case::{Case, Expected, FAULTY, stop};
 
 /// Each takes a deadline of 100 ms: altogether far longer than a stop may take.
 const EVENTS: usize = 500;
 
 on_each_broker!(
     fn a_host_stops_in_time_with_events_at_hand_that_use_up_their_deadlines(broker: &Broker) {
-        let case = Case::new(broker, CONFIG);
+        let case = Case::new(broker, &format!("[host]\ndrain_timeout = \"10s\"\n{FAULTY}"));
         case.create("in", 1);
         case.create("letters", 1);
         case.produce("in", (0..EVENTS).map(|_| Record::of("loop").to(0)));

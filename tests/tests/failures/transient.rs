@@ -2,27 +2,18 @@
 
 use midplane_tests::on_each_broker;
 
-use crate::case::{Case, Expected, orders, origin, texts};
+use crate::case::{Case, Expected, FAULTY, orders, origin, texts};
 
-const CONFIG: &str = r#"
-[groups."group~"]
-shards = 1
-
-[routes.faulty]
-from = "in~"
-through = "faulty"
-to = "out~"
-group = "group~"
-
-[routes.faulty.failure]
-attempts = 4
-backoff = { first = "500ms", max = "1s", jitter = 0.0 }
-dead_letter = "letters~"
-"#;
+/// Four attempts, with waits of these lengths.
+fn config(first: &str, max: &str) -> String {
+    let policy =
+        format!("attempts = 4, backoff = {{ first = \"{first}\", max = \"{max}\", jitter = 0.0 }}, dead_letter");
+    FAULTY.replace("dead_letter", &policy)
+}
 
 on_each_broker!(
     fn a_partition_waits_for_its_event_and_the_others_do_not(broker: &Broker) {
-        let case = Case::new(broker, CONFIG);
+        let case = Case::new(broker, &config("500ms", "1s"));
         case.create("in", 2);
         case.create("out", 1);
         case.produce("in", orders(0, &["ok 1", "transient:3", "ok 2", "transient:2", "ok 3"]));
@@ -43,8 +34,7 @@ on_each_broker!(
 
 on_each_broker!(
     fn spent_attempts_end_in_a_letter(broker: &Broker) {
-        let config = CONFIG.replace("500ms", "20ms").replace("1s", "50ms");
-        let case = Case::new(broker, &config);
+        let case = Case::new(broker, &config("20ms", "50ms"));
         case.create("in", 1);
         case.create("out", 1);
         case.produce("in", orders(0, &["ok 1", "transient:4", "transient", "transient:5", "ok 2"]));

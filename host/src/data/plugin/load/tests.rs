@@ -1,23 +1,11 @@
 //! What is refused, and how it reads. Components come from WIT text, with functions that only trap.
 
-use std::time::Duration;
-
 use insta::assert_snapshot;
 use wit_component::{StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve};
 
 use super::super::{Runtime, RuntimeOptions};
 use super::*;
-
-/// The defaults.
-const LIMITS: Limits = Limits {
-    deadline: Duration::from_millis(100),
-    memory_bytes: 64 << 20,
-    output_bytes: 8 << 20,
-    outputs: 10_000,
-    table_elements: 100_000,
-    log_bytes_per_second: 64 << 10,
-};
 
 /// The interfaces as they are, in whatever version.
 fn wit(version: &str) -> String {
@@ -41,7 +29,7 @@ pub(in crate::data::plugin) fn component(world: &str) -> Vec<u8> {
 
 /// The refusal of some bytes, and what to do.
 fn refusal(bytes: &[u8]) -> String {
-    let error = Runtime::new(RuntimeOptions::default()).unwrap().load("score", bytes, LIMITS).unwrap_err();
+    let error = Runtime::new(RuntimeOptions::default()).unwrap().load("score", bytes, Limits::DEFAULT).unwrap_err();
     let hint = error.hint().map(|hint| format!("\nhint: {hint}"));
     error.to_string() + &hint.unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 pub use self::access::Access;
 
+use super::metrics;
 use super::order::Orders;
 use super::status::Status;
 
@@ -73,6 +74,7 @@ fn router(status: Status, access: Access, orders: Orders) -> axum::Router {
     let guarded = axum::Router::new()
         .route("/api/v1/generation", get(generation))
         .route("/api/v1/overview", get(overview))
+        .route("/metrics", get(metrics))
         .merge(orders::routes())
         .layer(middleware::from_fn_with_state(access, access::authorize));
     let open = axum::Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
@@ -100,6 +102,10 @@ impl IntoResponse for Probe {
 pub struct Fault {
     /// Why not, and what to do.
     pub error: String,
+}
+
+async fn metrics(State(surface): State<Surface>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], surface.status.metrics().text()).into_response()
 }
 
 async fn healthz(State(surface): State<Surface>) -> Probe {

@@ -12,6 +12,7 @@ mod durable;
 pub mod first;
 pub mod generation;
 pub mod logging;
+pub mod metrics;
 pub mod obey;
 pub mod order;
 pub mod overview;

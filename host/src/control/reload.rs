@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::blocking;
 use super::decisions::Decisions;
 use super::describe::{self, Around};
+use super::metrics;
 use super::obey::Situation;
 use super::order::{Done, Order, Refusal, RefusalKind, Request};
 use super::prepare::{self, Live, Next, Tools};
@@ -71,6 +72,16 @@ enum Outcome {
     Published,
     /// Nothing has changed.
     Refused(Error),
+}
+
+impl Outcome {
+    fn label(&self) -> metrics::Reload {
+        match self {
+            Self::Same => metrics::Reload::same,
+            Self::Published => metrics::Reload::published,
+            Self::Refused(_) => metrics::Reload::refused,
+        }
+    }
 }
 
 /// What makes the task act.
@@ -222,6 +233,7 @@ impl Reloader {
             Ok(prepared) => self.accept(prepared, &why).await?,
             Err(error) => Outcome::Refused(error),
         };
+        self.host.status.metrics().reloaded(outcome.label());
         match &outcome {
             Outcome::Refused(error) => tracing::warn!(order = why, error = error.text(), "An order is refused."),
             Outcome::Same | Outcome::Published => tracing::info!(order = why, "An order is carried out."),
@@ -255,6 +267,7 @@ impl Reloader {
             Ok(prepared) => self.accept(prepared, why).await?,
             Err(error) => Outcome::Refused(error),
         };
+        self.host.status.metrics().reloaded(outcome.label());
         match &outcome {
             Outcome::Refused(error) => self.refuse(error),
             Outcome::Same | Outcome::Published => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::metrics::Metrics;
 use super::overview::Overview;
 use super::prepare::Live;
 use crate::data::{self, shard::Health};
@@ -26,6 +27,7 @@ struct Inner {
     listen: Listen,
     generation: Mutex<Option<Arc<Generation>>>,
     refused: Mutex<Option<Refused>>,
+    metrics: Metrics,
     overview: Mutex<Option<Arc<Overview>>>,
     shards: Mutex<Vec<(String, Weak<Health>)>>,
     broker_answers: AtomicBool,
@@ -123,6 +125,7 @@ impl Status {
             listen,
             generation: Mutex::default(),
             refused: Mutex::default(),
+            metrics: Metrics::default(),
             overview: Mutex::default(),
             shards: Mutex::default(),
             broker_answers: AtomicBool::new(false),
@@ -133,6 +136,7 @@ impl Status {
     /// Says which generation is live. Its shards are there already ([`Status::shard`]): else the host would look ready
     /// before they are.
     pub fn serves(&self, generation: Generation) {
+        self.0.metrics.serves(generation.number);
         *lock(&self.0.generation) = Some(Arc::new(generation));
     }
 
@@ -148,7 +152,13 @@ impl Status {
 
     /// Says what was refused last, and why; nothing once that is out of the way.
     pub fn refused(&self, error: Option<String>) {
+        self.0.metrics.refused(error.is_some());
         *lock(&self.0.refused) = error.map(|error| Refused { at: Timestamp::now().to_string(), error });
+    }
+
+    /// The host's numbers.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Says whether the broker answers.

@@ -29,9 +29,25 @@ impl Answer {
 /// # Errors
 /// When nobody listens, or what comes is no answer.
 pub fn get(address: &str, path: &str) -> io::Result<Answer> {
+    ask(address, "GET", path, "")
+}
+
+/// One POST.
+///
+/// # Errors
+/// When nobody listens, or what comes is no answer.
+pub fn post(address: &str, path: &str, body: &str) -> io::Result<Answer> {
+    ask(address, "POST", path, body)
+}
+
+fn ask(address: &str, method: &str, path: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -1,0 +1,8 @@
+//! Reloading under load: what is live becomes another generation, and nobody notices, whatever is deployed and however. On
+//! every broker.
+
+mod load;
+mod outputs;
+mod setting;
+mod swaps;
+mod usage;

@@ -1,0 +1,225 @@
+//! A config, plugins and topics with names of their own on a broker that others use too; a host that runs on them; versions of
+//! the plugin that marks its outputs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use midplane_tests::http::{self, Answer};
+use midplane_tests::wait::wait_until;
+use midplane_tests::{Broker, Folder, Host, Record, plugins, records};
+use serde_json::Value;
+
+use crate::load::PARTITIONS;
+
+/// For whatever waits for several reloads, or for all events, on a machine that does ten other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A config in which one route takes `in~` to `out~`, through the plugin that marks its outputs.
+pub(crate) fn marked(route: &str, shards: usize) -> String {
+    format!(
+        r#"
+        [groups."group~"]
+        shards = {shards}
+
+        [routes.{route}]
+        from = "in~"
+        through = "marker"
+        to = "out~"
+        group = "group~"
+        failure = {{ dead_letter = "letters~" }}
+        "#
+    )
+}
+
+/// A folder with a config and a plugin directory, for one broker.
+pub(crate) struct Setting<'b> {
+    pub(crate) broker: &'b Broker,
+    pub(crate) folder: Folder,
+    suffix: String,
+}
+
+impl<'b> Setting<'b> {
+    /// The config begins within the broker's table, and each `~` in it is what makes this setting's names unique.
+    pub(crate) fn new(broker: &'b Broker, config: &str) -> Self {
+        let setting = Self { broker, folder: Folder::new(""), suffix: broker.unique("") };
+        setting.configure(config);
+        fs::create_dir(setting.folder.path().join("plugins")).expect("a folder");
+        setting
+    }
+
+    /// As [`Setting::new`], with the topics that a load flows through.
+    pub(crate) fn flowing(broker: &'b Broker, config: &str) -> Self {
+        let setting = Self::new(broker, config);
+        setting.create("in", PARTITIONS);
+        setting.create("out", PARTITIONS);
+        setting.create("letters", 1);
+        setting
+    }
+
+    /// One more folder with the same names, and a config of its own.
+    pub(crate) fn another(&self, config: &str) -> Self {
+        let setting = Self { broker: self.broker, folder: Folder::new(""), suffix: self.suffix.clone() };
+        setting.configure(config);
+        fs::create_dir(setting.folder.path().join("plugins")).expect("a folder");
+        setting
+    }
+
+    /// Writes another config.
+    pub(crate) fn configure(&self, config: &str) {
+        // A member that a busy machine gives no time is not missed, unless the config says when: repetitions would be right.
+        let patient = r#"client = { "session.timeout.ms" = "300000" }"#;
+        let client = if config.starts_with("client") { "" } else { patient };
+        self.folder.write(&format!("{}{client}\n{}", self.broker.toml(), self.named(config)));
+    }
+
+    /// A text with this setting's names.
+    pub(crate) fn named(&self, text: &str) -> String {
+        text.replace('~', &self.suffix)
+    }
+
+    /// A text without what is different in each run: this setting's names, its folder, the broker's address.
+    pub(crate) fn unnamed(&self, text: &str) -> String {
+        let folder = self.folder.path().display().to_string();
+        text.replace(&self.suffix, "~").replace(&folder, "FOLDER").replace(self.broker.servers(), "BROKER")
+    }
+
+    /// Makes the topic `STEM~`.
+    pub(crate) fn create(&self, stem: &str, partitions: i32) {
+        self.broker.create(&self.named(&format!("{stem}~")), partitions, &[]);
+    }
+
+    /// Writes to the topic `STEM~`.
+    pub(crate) fn produce(&self, stem: &str, records: impl IntoIterator<Item = Record>) {
+        self.broker.produce(&self.named(&format!("{stem}~")), records);
+    }
+
+    /// Everything in the topic `STEM~`.
+    pub(crate) fn all(&self, stem: &str) -> Vec<Record> {
+        self.broker.consume_all(&self.named(&format!("{stem}~")))
+    }
+
+    /// Waits until so many records are in the topic `STEM~`.
+    pub(crate) fn wait_for(&self, stem: &str, count: usize) -> Vec<Record> {
+        records::consume(self.broker.servers(), &self.named(&format!("{stem}~")), count, PATIENCE)
+    }
+
+    /// Waits until the group `GROUP~` has committed all of the topic `STEM~`.
+    pub(crate) fn wait_settled(&self, group: &str, stem: &str) {
+        let (group, topic) = (self.named(&format!("{group}~")), self.named(&format!("{stem}~")));
+        wait_until(&format!("{group} has committed all of {topic}"), PATIENCE, || self.broker.lag(&group, &topic) == 0);
+    }
+
+    /// Where a plugin's file is.
+    pub(crate) fn plugin(&self, name: &str) -> PathBuf {
+        self.folder.path().join("plugins").join(name).with_extension("wasm")
+    }
+
+    /// Puts a plugin into its place, whole, as `mv` does.
+    pub(crate) fn install(&self, name: &str, bytes: &[u8]) {
+        let draft = self.folder.path().join("draft");
+        fs::write(&draft, bytes).expect("a file");
+        fs::rename(draft, self.plugin(name)).expect("a file");
+    }
+
+    /// Starts a host, and waits until it is ready.
+    pub(crate) fn start(&self) -> Running {
+        Running::of(self.folder.start())
+    }
+}
+
+/// A host that is asked often: its address is looked up once.
+pub(crate) struct Running {
+    pub(crate) host: Host,
+    pub(crate) admin: String,
+}
+
+impl Running {
+    /// A host whose admin surface listens, or will soon.
+    pub(crate) fn of(host: Host) -> Self {
+        Self { admin: host.admin(), host }
+    }
+
+    /// What it says of its generation.
+    pub(crate) fn generation(&self) -> Value {
+        let answer = http::get(&self.admin, "/api/v1/generation").expect("the admin surface answers");
+        assert_eq!(answer.code, 200, "{}", answer.body);
+        answer.json()
+    }
+
+    /// The number of its generation.
+    pub(crate) fn number(&self) -> u64 {
+        self.generation()["generation"].as_u64().expect("a number")
+    }
+
+    /// The live version of a plugin: its first digits, as outputs have them.
+    pub(crate) fn version(&self, plugin: &str) -> u32 {
+        version_of(self.generation()["plugins"][plugin]["sha256"].as_str().expect("a version"))
+    }
+
+    /// Asks it to reload, and waits for the answer.
+    pub(crate) fn reload(&self) -> Answer {
+        http::post(&self.admin, "/api/v1/reload", "").expect("the admin surface answers")
+    }
+
+    /// Asks it to reload what is to become another generation, and gives that one's number.
+    #[track_caller]
+    pub(crate) fn reload_to_another(&self) -> u64 {
+        let answer = self.reload();
+        assert_eq!(answer.code, 200, "{}", answer.body);
+        let done = answer.json();
+        assert_eq!(done["changed"], true, "{done}");
+        done["generation"].as_u64().expect("a number")
+    }
+
+    /// Stops it, which must be a clean end. Gives its log, to be kept as long as anything may fail.
+    pub(crate) fn stop(self) -> Log {
+        let (code, log) = self.host.finish();
+        let log = Log(log);
+        assert_eq!(code, Some(0), "a host ends well");
+        log
+    }
+}
+
+/// What a host logged, which is shown where its test fails afterwards.
+pub(crate) struct Log(Vec<String>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of a host that was stopped:\n{}", self.0.join("\n"));
+        }
+    }
+}
+
+/// The first digits of a version, as a number.
+pub(crate) fn version_of(sha256: &str) -> u32 {
+    u32::from_str_radix(&sha256[..8], 16).expect("hexadecimal digits")
+}
+
+/// Versions of the plugin that marks its outputs, each with its number as the mark.
+pub(crate) struct Marker {
+    built: Vec<u8>,
+    at: usize,
+}
+
+impl Marker {
+    /// The digits of a mark follow this.
+    const STEM: &'static [u8] = b"marker-000000000";
+
+    pub(crate) fn new() -> Self {
+        let built = fs::read(plugins::wasm("marker")).expect("the plugin's file");
+        let places: Vec<_> = built.windows(Self::STEM.len()).enumerate().filter(|(_, it)| *it == Self::STEM).collect();
+        assert_eq!(places.len(), 1, "the mark stands in the plugin's file once");
+        let at = places[0].0;
+        Self { built, at }
+    }
+
+    /// The version with this mark: its bytes, and the first digits of its name.
+    pub(crate) fn version(&self, mark: u32) -> (Vec<u8>, u32) {
+        let mut bytes = self.built.clone();
+        bytes[self.at..self.at + Self::STEM.len()].copy_from_slice(format!("marker-{mark:09}").as_bytes());
+        let version = version_of(&midplane::digest::hex(&midplane::digest::of(&bytes)));
+        (bytes, version)
+    }
+}

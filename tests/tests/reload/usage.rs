@@ -1,0 +1,32 @@
+//! What a process holds of its machine, as the kernel counts it.
+
+use std::fs;
+
+/// Threads, descriptors and memory of a process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) threads: usize,
+    pub(crate) descriptors: usize,
+    pub(crate) resident_kib: i64,
+}
+
+impl Usage {
+    /// Of a running process.
+    pub(crate) fn of(id: u32) -> Self {
+        let count = |folder: &str| fs::read_dir(format!("/proc/{id}/{folder}")).expect("a running process").count();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel counts it");
+        let resident_kib = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        Self { threads: count("task"), descriptors: count("fd"), resident_kib }
+    }
+}
+
+/// What the middle, the slowest hundredth and the slowest of some times are, in milliseconds.
+pub(crate) fn percentiles(mut times_ms: Vec<f64>) -> String {
+    if times_ms.is_empty() {
+        return "none".to_owned();
+    }
+    times_ms.sort_by(f64::total_cmp);
+    let at = |part: f64| times_ms[((times_ms.len() - 1) as f64 * part).round() as usize];
+    format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms ({} of them)", at(0.5), at(0.99), at(1.0), times_ms.len())
+}

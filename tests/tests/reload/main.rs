@@ -3,6 +3,7 @@
 
 mod load;
 mod outputs;
+mod routes;
 mod setting;
 mod swaps;
 mod usage;

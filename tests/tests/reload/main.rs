@@ -1,6 +1,7 @@
 //! Reloading under load: what is live becomes another generation, and nobody notices, whatever is deployed and however. On
 //! every broker.
 
+mod deploys;
 mod load;
 mod outputs;
 mod routes;

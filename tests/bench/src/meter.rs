@@ -5,14 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use midplane::kafka::start::Begin;
-use midplane::kafka::{Connection, Consumer, ConsumerSettings};
+use midplane::kafka::{Consumer, ConsumerSettings};
 
 use crate::Failure;
+use crate::input::connection;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without any progress for so long, a run has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Without any progress for so long, a run has failed. Long, since some run in a simulator.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What one run cost.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,14 @@ pub(crate) struct Cost {
     pub(crate) cpu: f64,
 }
 
+/// When a run has done its work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Goal<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partitions: i32,
+    pub(crate) events: usize,
+}
+
 /// Looks at ends of partitions.
 pub(crate) struct Meter {
     client: Consumer,
@@ -30,9 +39,8 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(servers: &str) -> Result<Self, Failure> {
-        let connection = Connection { bootstrap: servers.to_owned(), client: Default::default() };
         let settings = ConsumerSettings {
-            connection,
+            connection: connection(servers),
             group: "meter".to_owned(),
             client_id: "meter".to_owned(),
             buffer_bytes: 1 << 20,
@@ -40,45 +48,40 @@ impl Meter {
         Ok(Self { client: Consumer::new(&settings)? })
     }
 
-    fn events(&self, topic: &str, partitions: i32) -> Result<i64, Failure> {
-        let places = (0..partitions).map(|partition| (topic, partition, Begin::Latest)).collect::<Vec<_>>();
+    fn events(&self, goal: Goal<'_>) -> Result<i64, Failure> {
+        let places = (0..goal.partitions).map(|partition| (goal.topic, partition, Begin::Latest)).collect::<Vec<_>>();
         Ok(self.client.offsets_at(places.into_iter(), ANSWER_TIMEOUT)?.iter().sum())
     }
 
     /// Runs a program until the topic has so many events.
-    pub(crate) fn run(
-        &self,
-        command: &mut Command,
-        topic: &str,
-        partitions: i32,
-        events: usize,
-    ) -> Result<Cost, Failure> {
+    pub(crate) fn run(&self, command: &mut Command, goal: Goal<'_>) -> Result<Cost, Failure> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let cost = self.watch(&mut child, topic, partitions, i64::try_from(events)?);
+        let cost = self.watch(&mut child, goal);
         stop(&mut child)?;
         cost
     }
 
-    fn watch(&self, child: &mut Child, topic: &str, partitions: i32, goal: i64) -> Result<Cost, Failure> {
+    fn watch(&self, child: &mut Child, goal: Goal<'_>) -> Result<Cost, Failure> {
+        let events_goal = i64::try_from(goal.events)?;
         let mut first = None;
         let (mut seen, mut progress) = (0, Instant::now());
         loop {
             if let Some(status) = child.try_wait()? {
-                return Err(format!("the program ended after {seen} of {goal} events: {status}").into());
+                return Err(format!("the program ended after {seen} of {events_goal} events: {status}").into());
             }
             // A topic that was just made has no leader in every answer yet: what can't be looked up counts as nothing new,
             // and the patience bounds it.
-            let events = self.events(topic, partitions).unwrap_or(seen);
+            let events = self.events(goal).unwrap_or(seen);
             let now = Instant::now();
             if events > seen {
                 (seen, progress) = (events, now);
             } else if progress.elapsed() > PATIENCE {
-                return Err(format!("no progress after {seen} of {goal} events").into());
+                return Err(format!("no progress after {seen} of {events_goal} events").into());
             }
             if events > 0 {
                 let cpu = cpu_seconds(child.id())?;
                 let (begun, events_then, cpu_then) = *first.get_or_insert((now, events, cpu));
-                if events >= goal {
+                if events >= events_goal {
                     let copied = (events - events_then) as f64;
                     let seconds = now.duration_since(begun).as_secs_f64();
                     return Ok(Cost { rate: copied / seconds / 1e3, cpu: (cpu - cpu_then) / copied * 1e6 });

@@ -70,6 +70,14 @@ pub(crate) fn host_binary() -> Result<PathBuf, Failure> {
     Ok(workspace::target()?.join("debug").join("midplane"))
 }
 
+/// Builds what is measured, as it is measured: the host, and what measures it. Where these programs are is what comes back.
+pub(crate) fn build_measured(interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let mut build = command()?;
+    build.args(["build", "--release", "--package", "midplane", "--package", "midplane-bench"]);
+    run("building what is measured", &mut build, interrupt)?;
+    Ok(workspace::target()?.join("release"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::stale;

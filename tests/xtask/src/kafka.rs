@@ -1,5 +1,5 @@
 //! The Apache Kafka of the tests: fetched once with Maven, run with Java, one node, on free ports of loopback, files in the
-//! target folder. Started by whoever needs it, and stopped with it.
+//! target folder, or in memory where it is measured. Started by whoever needs it, and stopped with it.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -22,19 +22,34 @@ const READY: &str = "Kafka Server started";
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
+/// Where Linux has a file system in memory, and what has to be free there to be used.
+const MEMORY: &str = "/dev/shm";
+const MEMORY_FREE_MIN: u64 = 4 << 30;
+
+/// Where a Kafka keeps its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// With its other files.
+    Target,
+    /// In memory, where there is enough of it: so that no disk is measured.
+    Memory,
+}
+
 /// A Kafka for tests. Dropped, it is stopped if it was started here.
 #[derive(Debug)]
 pub(crate) struct Kafka {
     address: String,
     started: Option<Running>,
+    /// Its folder, where that is in memory and goes with it.
+    memory: Option<PathBuf>,
 }
 
 impl Kafka {
     /// The one that the environment names, or one of our own.
-    pub(crate) fn find_or_start(interrupt: &Interrupt) -> Result<Self, Failure> {
+    pub(crate) fn find_or_start(interrupt: &Interrupt, data: Data) -> Result<Self, Failure> {
         match std::env::var(VARIABLE) {
-            Ok(address) if !address.trim().is_empty() => Ok(Self { address, started: None }),
-            _ => start(interrupt).map_err(|failure| {
+            Ok(address) if !address.trim().is_empty() => Ok(Self { address, started: None, memory: None }),
+            _ => start(interrupt, data).map_err(|failure| {
                 format!(
                     "no Apache Kafka to test against: {failure}\nName a running one with `{VARIABLE}=HOST:PORT`, or leave \
                      its tests out with `cargo verify --without-kafka`."
@@ -54,25 +69,34 @@ impl Drop for Kafka {
         if let Some(running) = &mut self.started {
             let _ = running.stop(STOP_WITHIN);
         }
+        if let Some(memory) = &self.memory {
+            // Left for the next run if it can't be removed now.
+            let _ = fs::remove_dir_all(memory);
+        }
     }
 }
 
 /// `cargo xtask kafka`
-pub(crate) fn serve(interrupt: &Interrupt) -> Result<(), Failure> {
-    let mut kafka = start(interrupt)?;
+pub(crate) fn serve(interrupt: &Interrupt, data: Data) -> Result<(), Failure> {
+    let mut kafka = start(interrupt, data)?;
     eprintln!("Apache Kafka serves at {}: {VARIABLE}={} cargo test …", kafka.address, kafka.address);
     let Some(running) = &mut kafka.started else { return Ok(()) };
     let status = running.wait(interrupt)?;
     if interrupt.raised() { Ok(()) } else { Err(format!("Kafka ended by itself: {status}")) }
 }
 
-fn start(interrupt: &Interrupt) -> Result<Kafka, Failure> {
+fn start(interrupt: &Interrupt, data: Data) -> Result<Kafka, Failure> {
     let files = workspace::root().join("tests/kafka");
     let home = workspace::target()?.join("kafka");
     check_java()?;
     let jars = fetch(&files.join("pom.xml"), &home, interrupt)?;
+    let memory = if data == Data::Memory { memory() } else { None };
+    let (parent, stem) = match memory {
+        Some(memory) => (memory, "midplane-kafka-"),
+        None => (home.as_path(), "run-"),
+    };
     // One folder a run: two may go on beside each other.
-    let folder = home.join(format!("run-{}", std::process::id()));
+    let folder = parent.join(format!("{stem}{}", std::process::id()));
     workspace::fresh_folder(&folder)?;
     let (port, controller_port) = free_ports()?;
     let properties = workspace::read(&files.join("server.properties"))?
@@ -84,10 +108,22 @@ fn start(interrupt: &Interrupt) -> Result<Kafka, Failure> {
     format_storage(&jars, &folder, interrupt)?;
     let log = folder.join("server.log");
     let running = launch(&jars, &folder, &log)?;
-    let mut kafka = Kafka { address: format!("127.0.0.1:{port}"), started: Some(running) };
+    let memory = memory.map(|_| folder.clone());
+    let mut kafka = Kafka { address: format!("127.0.0.1:{port}"), started: Some(running), memory };
     wait_ready(&mut kafka, &log, interrupt)?;
-    remove_others(&home, &folder);
+    remove_others(parent, stem, &folder);
     Ok(kafka)
+}
+
+/// The file system in memory, if there is one with enough room.
+fn memory() -> Option<&'static Path> {
+    let memory = Path::new(MEMORY);
+    let room = rustix::fs::statvfs(memory).ok().map(|room| room.f_bavail.saturating_mul(room.f_frsize));
+    if room.is_some_and(|bytes| bytes >= MEMORY_FREE_MIN) {
+        return Some(memory);
+    }
+    eprintln!("`{MEMORY}` has less than {} GiB free: Kafka writes to disk, and is slower.", MEMORY_FREE_MIN >> 30);
+    None
 }
 
 fn check_java() -> Result<(), Failure> {
@@ -206,11 +242,11 @@ fn tail(log: &Path) -> String {
 }
 
 /// Removes what earlier runs left, unless they still go on.
-fn remove_others(home: &Path, own: &Path) {
-    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+fn remove_others(parent: &Path, stem: &str, own: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name();
-        let Some(id) = name.to_str().and_then(|name| name.strip_prefix("run-")) else { continue };
+        let Some(id) = name.to_str().and_then(|name| name.strip_prefix(stem)) else { continue };
         if path != own && !Path::new("/proc").join(id).exists() {
             // Left for the next run if it can't be removed now.
             let _ = fs::remove_dir_all(path);

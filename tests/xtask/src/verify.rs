@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::kafka::{self, Kafka};
+use crate::kafka::{self, Data, Kafka};
 use crate::plugins::{self, Which};
 use crate::process::{Interrupt, Running};
 use crate::tally::{self, Line, Tally};
@@ -19,7 +19,7 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
     step("format", || cargo(interrupt, &["fmt", "--all", "--check"], &[]))?;
     // Before everything that takes long: where there is no Kafka, nobody should wait to be told.
     let kafka = match with_kafka {
-        true => Some(step("Apache Kafka", || Kafka::find_or_start(interrupt))?),
+        true => Some(step("Apache Kafka", || Kafka::find_or_start(interrupt, Data::Target))?),
         false => None,
     };
     step("plugins", || plugins::build(interrupt, Which::All))?;
@@ -48,7 +48,7 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
 }
 
 /// Runs one step, and says what it is and how long it took.
-fn step<T>(name: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     eprintln!("==> {name}");
     let begin = Instant::now();
     let done = work().map_err(|failure| format!("{name}: {failure}"))?;

@@ -282,6 +282,9 @@ impl<'a> Record<'a> {
 
     /// Its headers. They are decoded when they are first asked for.
     pub fn headers(self) -> Headers<'a> {
+        if self.has_no_headers() {
+            return Headers::Empty;
+        }
         let mut list = std::ptr::null_mut();
         // SAFETY: the record is live. What is decoded is kept in the record, behind the pointer that all copies of this
         // borrow share; they can't be on another thread, since neither a record nor a reference to its batch can be sent.
@@ -291,6 +294,23 @@ impl<'a> Record<'a> {
         }
         // SAFETY: the list lives, unchanged, as long as the record: taking it off needs the batch mutably.
         Headers::Native(unsafe { HeadersRef::new(list) })
+    }
+}
+
+impl Record<'_> {
+    /// Whether it is plain that there are none. To be told the same, librdkafka allocates and frees a buffer for each record.
+    fn has_no_headers(self) -> bool {
+        let message = self.place.message;
+        // SAFETY: the record is live.
+        let epoch = unsafe { rdsys::rd_kafka_message_leader_epoch(message) };
+        // Only batches of the format's second version, which all newer brokers write, have an epoch.
+        if epoch < 0 || message.payload.is_null() {
+            return false;
+        }
+        // SAFETY: keys and values are lent out where they were received, or uncompressed, as the batch has them. In this
+        // version the number of headers follows the value, as a varint: in the least, one byte, which is 0 where there are
+        // none. Brokers take no batch whose records lack it.
+        unsafe { *message.payload.cast::<u8>().add(message.len) == 0 }
     }
 }
 

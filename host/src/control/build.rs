@@ -172,6 +172,7 @@ fn plan(generation: &Generation, route: &Route, topics: &mut Topics, workers: &m
         label: route.provenance.then(|| RouteLabel::new(&route.id, generation.number, versions())),
         failure: route.failure.clone(),
         dead_letter: topics.number(&route.failure.dead_letter),
+        trials: None,
     }
 }
 

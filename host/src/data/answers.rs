@@ -14,6 +14,8 @@ struct RouteAnswers<'a> {
     /// By event, ascending.
     entries: Vec<(u32, Answer)>,
     ready: Vec<Ready<'a>>,
+    /// The events that other versions than the live ones answered, ascending, and which.
+    variants: Vec<(u32, u8)>,
     /// The first entry that was not produced yet.
     next: usize,
 }
@@ -72,6 +74,15 @@ impl Bound<'_> {
     }
 }
 
+impl RouteAnswers<'_> {
+    fn variant(&self, event: u32) -> u8 {
+        match self.variants.binary_search_by_key(&event, |(event, _)| *event) {
+            Ok(index) => self.variants[index].1,
+            Err(_) => 0,
+        }
+    }
+}
+
 impl<'a> Answers<'a> {
     /// No answers yet, to a batch of so many events.
     pub fn new(count: usize) -> Self {
@@ -96,6 +107,9 @@ impl<'a> Answers<'a> {
             picked.events.get(run.answers.len()).map(|event| *event as usize)
         };
         self.count = self.count.min(unanswered.unwrap_or(usize::MAX));
+        let event_of = |index: usize| if picked.all { index as u32 } else { picked.events[index] };
+        let variants = run.variants.iter().enumerate().filter(|(_, variant)| **variant > 0);
+        let variants = variants.map(|(index, variant)| (event_of(index), *variant)).collect();
         let mut entries: Vec<_> = if picked.all {
             run.answers.into_iter().enumerate().map(|(event, answer)| (event as u32, answer)).collect()
         } else {
@@ -107,7 +121,7 @@ impl<'a> Answers<'a> {
             );
             entries.sort_by_key(|(event, _)| *event);
         }
-        self.routes.push(RouteAnswers { route, entries, ready: run.ready, next: 0 });
+        self.routes.push(RouteAnswers { route, entries, ready: run.ready, variants, next: 0 });
     }
 
     /// Fails what no topic would take: an event with such an output fails whole, on its route, by the plugin that made it.
@@ -164,6 +178,19 @@ impl<'a> Answers<'a> {
         failures.sort_by_key(|failure| (failure.event, failure.route));
     }
 
+    /// What failed of the events that are answered: the route, the event, the route's variant, what happened, and in which stage.
+    pub fn failures(&self) -> impl Iterator<Item = (u16, u32, u8, &Failure, Option<usize>)> {
+        self.routes.iter().flat_map(|route| {
+            let entries = route.entries.iter().take_while(|(event, _)| (*event as usize) < self.count);
+            entries.filter_map(|(event, answer)| match answer {
+                Answer::Failed { failure, stage } => {
+                    Some((route.route, *event, route.variant(*event), failure, *stage))
+                }
+                Answer::Ready(_) => None,
+            })
+        })
+    }
+
     /// Hands the topics of all outputs and letters of an event to `ask`.
     pub fn topics<T>(&self, event: u32, plans: &[Plan], ask: impl FnOnce(&mut dyn Iterator<Item = u16>) -> T) -> T {
         let topics = self.routes.iter().flat_map(|route| {
@@ -178,9 +205,9 @@ impl<'a> Answers<'a> {
         ask(&mut { topics })
     }
 
-    /// Calls `produce` for what each route has for an event, in the order of the routes. Events come in ascending order:
-    /// what is behind an event is not looked at again.
-    pub fn of_event(&mut self, event: u32, mut produce: impl FnMut(u16, Product<'_, 'a>)) {
+    /// Calls `produce` for what each route has for an event, and by which of its variants, in the order of the routes. Events
+    /// come in ascending order: what is behind an event is not looked at again.
+    pub fn of_event(&mut self, event: u32, mut produce: impl FnMut(u16, u8, Product<'_, 'a>)) {
         for route in &mut self.routes {
             while route.entries.get(route.next).is_some_and(|(behind, _)| *behind < event) {
                 route.next += 1;
@@ -188,6 +215,7 @@ impl<'a> Answers<'a> {
             match route.entries.get(route.next) {
                 Some((at, answer)) if *at == event => produce(
                     route.route,
+                    route.variant(event),
                     match answer {
                         Answer::Ready(range) => {
                             Product::Outputs(&route.ready[range.start as usize..range.end as usize])
@@ -247,6 +275,7 @@ mod tests {
             label: None,
             failure: FailurePolicy { attempts: 3, backoff, on_permanent, dead_letter: "letters".to_owned() },
             dead_letter: 9,
+            trials: None,
         }
     }
 
@@ -273,12 +302,12 @@ mod tests {
         run
     }
 
-    /// What is produced for each event: `route>outputs` or `route>!kind`.
+    /// What is produced for each event: `route>outputs` or `route>!kind`; a variant behind the route.
     fn print(answers: &mut Answers<'_>) -> Vec<String> {
         let count = answers.len();
         let of_event = |event: usize| {
             let mut parts = Vec::new();
-            answers.of_event(event as u32, |route, product| {
+            answers.of_event(event as u32, |route, variant, product| {
                 let what = match product {
                     Product::Failed { failure, stage } => {
                         format!("!{}{}", failure.kind, stage.map_or(String::new(), |stage| format!("@{stage}")))
@@ -290,7 +319,8 @@ mod tests {
                         outputs.iter().map(print).collect::<Vec<_>>().join("+")
                     }
                 };
-                parts.push(format!("{route}>{what}"));
+                let variant = if variant > 0 { format!("/{variant}") } else { String::new() };
+                parts.push(format!("{route}{variant}>{what}"));
             });
             parts.join(" ")
         };
@@ -318,6 +348,17 @@ mod tests {
         assert_eq!(messages, [1, 0, 3]);
         assert!(matches!(failures[..], [RouteFailure { event: 0, route: 1, on: OnFailure::Letter }]));
         assert_eq!(print(&mut answers), ["0>0:a 1>!filter", "0>", "0>0:c+1:d 1>1:x"]);
+    }
+
+    #[test]
+    fn answers_name_the_versions_that_gave_them() {
+        let mut answers = Answers::new(4);
+        let versions = Run { variants: vec![0, 2, 1, 0], ..run(&["0:a", "0:b", "!trap", "0:d"]) };
+        answers.add(0, &mut all(), versions);
+        let mut filtered = picked(&[1, 3]);
+        filtered.failed.push((2, Failure::new(Kind::Filter, "no")));
+        answers.add(1, &mut filtered, Run { variants: vec![1, 1], ..run(&["1:x", "1:y"]) });
+        assert_eq!(print(&mut answers), ["0>0:a", "0/2>0:b 1/1>1:x", "0/1>!trap@0 1>!filter", "0>0:d 1/1>1:y"]);
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct Run<'a> {
     pub answers: Vec<Answer>,
     /// What the outputs of all stages take in memory, roughly.
     pub weight: usize,
+    /// For each answer the versions that gave it, as [`super::route::Trials`] numbers them; empty where those were the live ones.
+    pub variants: Vec<u8>,
 }
 
 /// One stage's part of a run: its events, what was said of them, and where its children begin in the next stage.
@@ -128,6 +130,7 @@ pub fn run<'a, W: Worker>(
         ready: Vec::with_capacity(events.len()),
         answers: Vec::with_capacity(events.len()),
         weight: views.iter().map(|view| view.verdicts.weight()).sum(),
+        variants: Vec::new(),
     };
     for index in 0..events.len() {
         let first = run.ready.len();
@@ -168,6 +171,46 @@ fn forward<'a>(events: &'a [Event<'a>], topic: u16) -> Run<'a> {
         ready: ready.collect(),
         answers: (0..events.len() as u32).map(|index| Answer::Ready(index..index + 1)).collect(),
         weight: 0,
+        variants: Vec::new(),
+    }
+}
+
+/// Goes once more over what a run left in its arenas, for the first events of those that it was given: calls `see` with each
+/// stage that was reached, its events, and the verdicts that it gave of them, or of the first ones.
+pub fn review(
+    stages: &[Stage],
+    events: &[Event<'_>],
+    arenas: &[Verdicts],
+    see: &mut dyn FnMut(usize, &[Event<'_>], &Verdicts),
+) {
+    review_from(0, stages, events, arenas, see);
+}
+
+fn review_from(
+    number: usize,
+    stages: &[Stage],
+    events: &[Event<'_>],
+    arenas: &[Verdicts],
+    see: &mut dyn FnMut(usize, &[Event<'_>], &Verdicts),
+) {
+    let (Some(stage), Some((verdicts, arenas))) = (stages.get(number), arenas.split_first()) else { return };
+    let events = &events[..events.len().min(verdicts.len())];
+    if events.is_empty() {
+        return;
+    }
+    see(number, events, verdicts);
+    let mut handed_on = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        hand_on(stage, event, verdicts, index, &mut handed_on);
+    }
+    review_from(number + 1, stages, &handed_on, arenas, see);
+}
+
+/// Adds what a stage hands on of one event.
+fn hand_on<'a>(stage: &Stage, event: &Event<'a>, verdicts: &'a Verdicts, index: usize, handed_on: &mut Vec<Event<'a>>) {
+    if let Verdict::Outputs(outputs) = verdicts.get(index) {
+        let next = outputs.iter().filter(|output| stage.targets[usize::from(output.port)] == Target::Next);
+        handed_on.extend(next.map(|output| child(event, output, verdicts)));
     }
 }
 
@@ -195,10 +238,7 @@ fn descend<'a, W: Worker>(
     if !rest.is_empty() {
         for (index, event) in events.iter().enumerate().take(verdicts.len()) {
             children.push(handed_on.len() as u32);
-            if let Verdict::Outputs(outputs) = verdicts.get(index) {
-                let next = outputs.iter().filter(|output| stage.targets[usize::from(output.port)] == Target::Next);
-                handed_on.extend(next.map(|output| child(event, output, verdicts)));
-            }
+            hand_on(stage, event, verdicts, index, &mut handed_on);
         }
     }
     let at_least = children.get(at_least).map_or(handed_on.len(), |first| *first as usize);
@@ -218,7 +258,8 @@ fn child<'a>(event: &Event<'a>, output: &Output, verdicts: &'a Verdicts) -> Even
     }
 }
 
-fn field<'a>(field: Field, own: Option<&'a [u8]>, verdicts: &'a Verdicts) -> Option<&'a [u8]> {
+/// A key or a value, wherever it is kept.
+pub(super) fn field<'a>(field: Field, own: Option<&'a [u8]>, verdicts: &'a Verdicts) -> Option<&'a [u8]> {
     match field {
         Field::Inherited => own,
         Field::Null => None,
@@ -226,7 +267,8 @@ fn field<'a>(field: Field, own: Option<&'a [u8]>, verdicts: &'a Verdicts) -> Opt
     }
 }
 
-fn headers<'a>(output: &Output, event: &Event<'a>, verdicts: &'a Verdicts) -> Headers<'a> {
+/// The headers of an output, wherever they are kept.
+pub(super) fn headers<'a>(output: &Output, event: &Event<'a>, verdicts: &'a Verdicts) -> Headers<'a> {
     match &output.headers {
         HeaderList::Inherited => event.headers,
         HeaderList::List(range) if range.is_empty() => Headers::Empty,
@@ -388,6 +430,36 @@ mod tests {
     fn a_chain_keeps_the_order_of_outputs_and_fails_whole() {
         check(2, &["a,!x,b", "!y", "", "?"], &["0:a 1:!x 0:b", "1:!y", "", "failed in 0"]);
         check(3, &["a", "b,c"], &["0:a", "0:b 0:c"]);
+    }
+
+    #[test]
+    fn a_review_shows_what_each_stage_saw_and_said() {
+        let stage = |target| Stage { worker: 0, targets: vec![target, Target::Topic(1)] };
+        let chain = [stage(Target::Next), stage(Target::Topic(0))];
+        let event = |value: &'static str| Event {
+            topic: "t",
+            partition: 0,
+            offset: 0,
+            timestamp: 7,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: Headers::Empty,
+        };
+        let events = ["a,!x,b", "?", "c", "d"].map(event);
+        let mut arenas = [Verdicts::default(), Verdicts::default()];
+        let call = Call { route: "r", generation: 1, attempt: 1 };
+        run(&chain, 0, &mut [Splitter(usize::MAX, usize::MAX)], &call, &events, &mut arenas, &mut || ());
+        let mut seen = Vec::new();
+        review(&chain, &events[..3], &arenas, &mut |stage, events, verdicts| {
+            for (index, event) in events.iter().enumerate() {
+                let said = match verdicts.get(index) {
+                    Verdict::Outputs(outputs) => outputs.len().to_string(),
+                    Verdict::Failed(failure) => failure.kind.to_string(),
+                };
+                seen.push(format!("{stage} {}: {said}", String::from_utf8_lossy(event.value.unwrap_or_default())));
+            }
+        });
+        assert_eq!(seen, ["0 a,!x,b: 3", "0 ?: permanent", "0 c: 1", "1 a: 1", "1 b: 1", "1 c: 1"]);
     }
 
     #[test]

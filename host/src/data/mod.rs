@@ -4,6 +4,7 @@
 //! decided about events (settled, committed, retried, parked) is decided by [`engine`], which does no I/O.
 
 pub mod answers;
+pub mod canary;
 pub mod chain;
 pub mod engine;
 pub mod event;
@@ -16,5 +17,7 @@ pub mod origin;
 pub mod plugin;
 pub mod program;
 pub mod route;
+pub mod shadow;
 pub mod shard;
 pub mod sink;
+pub mod trial;

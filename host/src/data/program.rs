@@ -41,7 +41,8 @@ impl Program {
             if plan.stages.is_empty() {
                 written.insert(plan.direct);
             }
-            let targets = plan.stages.iter().flat_map(|stage| &stage.targets);
+            let variants = plan.trials.iter().flat_map(|trials| &trials.variants).chain([plan]);
+            let targets = variants.flat_map(|plan| &plan.stages).flat_map(|stage| &stage.targets);
             written.extend(targets.filter_map(|target| match target {
                 Target::Topic(topic) => Some(*topic),
                 Target::Next | Target::Unbound => None,

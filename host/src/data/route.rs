@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use regex::Regex;
 
+use super::canary::Canary;
 use super::chain::Stage;
 use super::event::Event;
 use super::failure::{Failure, Kind};
 use super::filter::{Filter, Outcome, Scratch};
 use super::origin::{self, RouteLabel};
+use super::shadow::Shadow;
 use crate::config::model::{FailurePolicy, OnFilterError, Route, Selector};
 
 /// A route, ready to be followed.
@@ -37,6 +39,35 @@ pub struct Plan {
     pub failure: FailurePolicy,
     /// The topic of its letters: an index into the output topics.
     pub dead_letter: u16,
+    /// The versions of its plugins that are on trial; none in the usual case.
+    pub trials: Option<Box<Trials>>,
+}
+
+/// The versions on trial in a route.
+#[derive(Debug, Default)]
+pub struct Trials {
+    /// Those that serve a share of the keys.
+    pub canaries: Vec<Canary>,
+    /// The route as it is for events that canaries serve: the number of a variant has bit n set where the nth of them does, and
+    /// that of the first one here is 1.
+    pub variants: Vec<Plan>,
+    /// Those that are compared.
+    pub shadows: Vec<Shadow>,
+}
+
+impl Plan {
+    /// The route as it is for events of a variant; 0 is the route with its live versions.
+    pub fn variant(&self, number: u8) -> &Self {
+        match (&self.trials, usize::from(number).checked_sub(1)) {
+            (Some(trials), Some(index)) => &trials.variants[index],
+            _ => self,
+        }
+    }
+
+    /// How many verdicts one batch leaves.
+    pub fn arenas(&self) -> usize {
+        self.stages.len() * (1 + self.trials.as_ref().map_or(0, |trials| trials.variants.len()))
+    }
 }
 
 /// Which routes read a topic.
@@ -96,6 +127,13 @@ pub struct Picked {
     pub all: bool,
     /// Events that the route could not even begin with.
     pub failed: Vec<(u32, Failure)>,
+}
+
+impl Picked {
+    /// How many of the events that were taken are among the first so many of the batch.
+    pub fn within(&self, count: usize) -> usize {
+        if self.all { count } else { self.events.partition_point(|event| (*event as usize) < count) }
+    }
 }
 
 /// What the shard counts of filters, since the last time it said so.
@@ -231,6 +269,7 @@ mod tests {
             label: None,
             failure: failure(),
             dead_letter: 0,
+            trials: None,
         };
         let plans: Vec<_> = filters.iter().map(plan).collect();
         let headers: Vec<_> = events

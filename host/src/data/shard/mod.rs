@@ -9,6 +9,7 @@ mod cutover;
 mod group;
 mod health;
 mod process;
+mod trials;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::carry::Flow;
+use super::trials::{Answered, Watch};
 use crate::config::model::OutOfRange;
 use crate::data::answers::{Answers, Product};
-use crate::data::chain;
+use crate::data::canary::{self, Share};
+use crate::data::chain::{self, Run};
 use crate::data::engine::{Action, Input, LaneId, Refusal, RouteFailure, Seq};
 use crate::data::event::Event;
 use crate::data::filter::Scratch;
 use crate::data::plugin::verdicts::Verdicts;
 use crate::data::plugin::{Call, HELD_BYTES_MAX, Worker};
 use crate::data::program::Program;
-use crate::data::route::{self, Counts, Picked};
+use crate::data::route::{self, Counts, Picked, Plan};
 use crate::data::sink::{Full, Origin, Sink};
 use crate::kafka::start::Begin;
 use crate::kafka::{self, Batch, Code, Entry};
@@ -37,6 +39,7 @@ pub(super) struct Calls {
     /// What a batch holds of each lane, and which of these are in use.
     parts: Vec<InHand>,
     parts_used: usize,
+    watch: Watch,
     events: u64,
 }
 
@@ -65,8 +68,10 @@ struct Taken {
 
 impl Calls {
     pub(super) fn new(program: &Program) -> Self {
+        let workers: Vec<_> = program.prepared.iter().map(|prepared| Worker::ready(prepared.clone())).collect();
         Self {
-            workers: program.prepared.iter().map(|prepared| Worker::ready(prepared.clone())).collect(),
+            watch: Watch::new(program, &workers),
+            workers,
             arenas: Vec::new(),
             scratch: Scratch::default(),
             picked: Vec::new(),
@@ -90,6 +95,7 @@ impl Calls {
                 same.and_then(|index| workers[index].take()).unwrap_or_else(|| Worker::ready(prepared.clone()))
             })
             .collect();
+        self.watch = Watch::new(next, &self.workers);
         let mut counts = vec![Counts::default(); next.plans.len()];
         for (count, number) in self.counts.iter().zip(before.renumbered(next)) {
             if let Some(number) = number {
@@ -281,7 +287,7 @@ impl Part<'_, '_> {
         let routes = lane.routes.clone();
         let Calls { workers, arenas, scratch, picked, counts, messages, .. } = calls;
         route::select(&program.plans, &routes, self.events, scratch, counts, picked);
-        let chosen = choose(self.events, picked);
+        let chosen = choose(self.events, picked, &routes, &program.plans);
         let mut answers = self.call(program, &routes, &chosen, workers, arenas, picked, flow);
         answers.refuse_outputs(|output| flow.sink.refusal(output));
         for (seq, output, reason) in self.refusals {
@@ -293,7 +299,16 @@ impl Part<'_, '_> {
         answers.summary(&program.plans, messages, &mut failures);
         calls.events += answers.len() as u64;
         let goes_on = self.tell(program, &mut answers, &calls.messages, &failures, flow)?;
-        Ok(goes_on.then_some(answers.len()))
+        let count = answers.len();
+        if calls.watch.is_needed() && self.attempt == 1 {
+            calls.watch.count_failures(program, &answers, self.events);
+            let counts = picked.iter().map(|picked| picked.within(count)).collect();
+            let (routes, chosen, arenas, attempt) = (&*routes, &*chosen, &**arenas, self.attempt);
+            let answered = Answered { program, routes, chosen, counts, arenas, attempt };
+            // Where the lane stops, its events come again.
+            calls.watch.look(&answered, workers, goes_on, &mut || flow.keep_alive());
+        }
+        Ok(goes_on.then_some(count))
     }
 
     /// Runs what each route took through its plugins.
@@ -308,8 +323,7 @@ impl Part<'_, '_> {
         picked: &mut [Picked],
         flow: &mut Flow,
     ) -> Answers<'a> {
-        let stages = |route: &u16| program.plans[usize::from(*route)].stages.len();
-        let needed = routes.iter().map(stages).sum();
+        let needed = routes.iter().map(|route| program.plans[usize::from(*route)].arenas()).sum();
         if arenas.len() < needed {
             arenas.resize_with(needed, Verdicts::default);
         }
@@ -318,20 +332,17 @@ impl Part<'_, '_> {
         let mut held = 0;
         for ((route, chosen), picked) in routes.iter().zip(chosen).zip(picked) {
             let plan = &program.plans[usize::from(*route)];
-            let (arenas, behind) = rest.split_at_mut(plan.stages.len());
+            let (arenas, behind) = rest.split_at_mut(plan.arenas());
             rest = behind;
             let call = Call { route: &plan.id, generation: program.generation, attempt: self.attempt };
             // What a route before left for later is left by all: answers beyond it would be thrown away. And where the
             // routes before hold as much as may be held, the others have a look at the first event alone.
             let reach = if held >= HELD_BYTES_MAX { 1.min(answers.len()) } else { answers.len() };
-            let events = match chosen {
-                Chosen::All(events) => &events[..reach],
-                Chosen::Some(events) => &events[..picked.events.partition_point(|event| (*event as usize) < reach)],
-            };
-            let run = if events.is_empty() {
-                chain::Run::default()
-            } else {
-                chain::run(&plan.stages, plan.direct, workers, &call, events, arenas, &mut || flow.keep_alive())
+            let count = picked.within(reach);
+            let run = match chosen {
+                Chosen::All(events) => run_chain(plan, &events[..count], workers, &call, arenas, flow),
+                Chosen::Some(events) => run_chain(plan, &events[..count], workers, &call, arenas, flow),
+                Chosen::Split(shares) => run_shares(plan, shares, count, workers, &call, arenas, flow),
             };
             held += run.weight;
             answers.add(*route, picked, run);
@@ -394,11 +405,11 @@ impl Part<'_, '_> {
             let event = &self.events[index as usize];
             let mut blocked = false;
             let mut failed = Ok(());
-            answers.of_event(index, |route, product| {
+            answers.of_event(index, |route, variant, product| {
                 if blocked || failed.is_err() {
                     return;
                 }
-                let plan = &program.plans[usize::from(route)];
+                let plan = program.plans[usize::from(route)].variant(variant);
                 let attempts =
                     letters.iter().find(|(of, by, _)| *of == seq && *by == route).map(|(.., attempts)| *attempts);
                 let result = flow.produce(self.id, seq, event, plan, &product, attempts);
@@ -417,17 +428,57 @@ impl Part<'_, '_> {
 }
 
 /// The events that one route took.
-enum Chosen<'a> {
+pub(super) enum Chosen<'a> {
     All(&'a [Event<'a>]),
     Some(Vec<Event<'a>>),
+    /// By the versions that they run through.
+    Split(Vec<Share<'a>>),
 }
 
-fn choose<'a>(events: &'a [Event<'a>], picked: &[Picked]) -> Vec<Chosen<'a>> {
-    let choose = |picked: &Picked| match picked {
-        Picked { all: true, .. } => Chosen::All(events),
-        picked => Chosen::Some(picked.events.iter().map(|index| events[*index as usize]).collect()),
+fn choose<'a>(events: &'a [Event<'a>], picked: &[Picked], routes: &[u16], plans: &[Plan]) -> Vec<Chosen<'a>> {
+    let choose = |(picked, route): (&Picked, &u16)| {
+        let taken = picked.events.iter().map(|index| events[*index as usize]);
+        match plans[usize::from(*route)].trials.as_ref().filter(|trials| !trials.canaries.is_empty()) {
+            Some(trials) if picked.all => Chosen::Split(canary::split(&trials.canaries, events.iter().copied())),
+            Some(trials) => Chosen::Split(canary::split(&trials.canaries, taken)),
+            None if picked.all => Chosen::All(events),
+            None => Chosen::Some(taken.collect()),
+        }
     };
-    picked.iter().map(choose).collect()
+    picked.iter().zip(routes).map(choose).collect()
+}
+
+fn run_chain<'a>(
+    plan: &Plan,
+    events: &'a [Event<'a>],
+    workers: &mut [Worker],
+    call: &Call<'_>,
+    arenas: &'a mut [Verdicts],
+    flow: &mut Flow,
+) -> Run<'a> {
+    if events.is_empty() {
+        return Run::default();
+    }
+    chain::run(&plan.stages, plan.direct, workers, call, events, arenas, &mut || flow.keep_alive())
+}
+
+/// Runs each share of the first so many events through its versions.
+fn run_shares<'a>(
+    plan: &Plan,
+    shares: &'a [Share<'a>],
+    count: usize,
+    workers: &mut [Worker],
+    call: &Call<'_>,
+    arenas: &'a mut [Verdicts],
+    flow: &mut Flow,
+) -> Run<'a> {
+    let arenas = arenas.chunks_mut(plan.stages.len());
+    let runs = shares.iter().zip(arenas).map(|(share, arenas)| {
+        let events = &share.events[..share.within(count)];
+        run_chain(plan.variant(share.variant), events, workers, call, arenas, flow)
+    });
+    let runs = runs.collect();
+    canary::join(shares, runs)
 }
 
 impl Flow {

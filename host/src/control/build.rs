@@ -1,16 +1,18 @@
 //! From a generation to what the shards of each group follow: routes with their outputs as numbers, plugins bound to
 //! configs and ports. Everything that can fail fails here, before a shard sees any of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::generation::Generation;
-use crate::config::model::{Config, Grants, Group, Limits, Route, Stage as StageConfig};
+use super::generation::{Candidate, Generation};
+use crate::config::model::{Config, Grants, Group, Limits, RolloutMode, Route, Stage as StageConfig};
+use crate::data::canary::{CANARIES_MAX, Canary, Lot};
 use crate::data::chain::{Stage, Target};
 use crate::data::origin::RouteLabel;
 use crate::data::plugin::{Plugin, Prepared, Spec};
 use crate::data::program::Program;
-use crate::data::route::{Index, Plan};
+use crate::data::route::{Index, Plan, Trials};
+use crate::data::shadow::Shadow;
 use crate::digest;
 
 /// The port that a plugin without others has, and that hands on to the next one of a chain.
@@ -150,16 +152,54 @@ pub fn program(generation: &Generation, group: &Group, before: Option<&Program>,
 }
 
 fn plan(generation: &Generation, route: &Route, topics: &mut Topics, workers: &mut Workers) -> Plan {
-    let plugin = |stage: &StageConfig| &generation.plugins[&stage.plugin];
-    let last = route.through.len().saturating_sub(1);
-    let stages = route.through.iter().enumerate().map(|(number, stage)| {
-        let plugin = plugin(stage);
-        let targets = targets(&plugin.ports, &route.to, number == last, topics);
-        let bound = plugin.ports.iter().zip(&targets).filter(|(_, target)| **target != Target::Unbound);
-        let ports = bound.map(|(port, _)| port.clone()).collect();
-        Stage { worker: workers.number(&generation.config, route, stage, plugin, ports), targets }
+    let mut plan = variant(generation, route, &[], topics, workers);
+    let on_trial = |mode: RolloutMode| {
+        let names = route.through.iter().map(|stage| &stage.plugin);
+        let mut names: Vec<&String> = names.filter(|name| mode_of(generation, name) == Some(mode)).collect();
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
+        names
+    };
+    let (mut canaries, shadows) = (on_trial(RolloutMode::Canary), on_trial(RolloutMode::Shadow));
+    canaries.truncate(CANARIES_MAX);
+    if canaries.is_empty() && shadows.is_empty() {
+        return plan;
+    }
+    let variants = (1..1_usize << canaries.len()).map(|bits| {
+        let serving = canaries.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0);
+        let serving: Vec<&str> = serving.map(|(_, name)| name.as_str()).collect();
+        variant(generation, route, &serving, topics, workers)
     });
-    let stages = stages.collect();
+    let variants = variants.collect();
+    let canaries = canaries.into_iter().map(|name| canary(generation, route, name)).collect();
+    let shadows = shadows.into_iter().flat_map(|name| {
+        let stages = route.through.iter().enumerate().filter(move |(_, stage)| stage.plugin == *name);
+        stages.map(|(number, _)| number)
+    });
+    let shadows = shadows.map(|number| shadow(generation, route, number, topics, workers)).collect();
+    plan.trials = Some(Box::new(Trials { canaries, variants, shadows }));
+    plan
+}
+
+fn mode_of(generation: &Generation, plugin: &str) -> Option<RolloutMode> {
+    generation.candidates.get(plugin).map(|candidate| candidate.rollout.mode)
+}
+
+/// A route with the candidates of some of its plugins in place of the live versions.
+fn variant(
+    generation: &Generation,
+    route: &Route,
+    candidates: &[&str],
+    topics: &mut Topics,
+    workers: &mut Workers,
+) -> Plan {
+    let plugin = |stage: &StageConfig| match candidates.contains(&stage.plugin.as_str()) {
+        true => &generation.candidates[&stage.plugin].plugin,
+        false => &generation.plugins[&stage.plugin],
+    };
+    let stages = route.through.iter().enumerate();
+    let stages =
+        stages.map(|(number, stage)| self::stage(generation, route, number, plugin(stage), topics, workers)).collect();
     let versions = || route.through.iter().map(|stage| (stage.plugin.as_str(), plugin(stage).sha256));
     Plan {
         id: route.id.clone(),
@@ -173,6 +213,40 @@ fn plan(generation: &Generation, route: &Route, topics: &mut Topics, workers: &m
         failure: route.failure.clone(),
         dead_letter: topics.number(&route.failure.dead_letter),
         trials: None,
+    }
+}
+
+/// One stage of a route, with a version of its plugin.
+fn stage(
+    generation: &Generation,
+    route: &Route,
+    number: usize,
+    plugin: &Arc<Plugin>,
+    topics: &mut Topics,
+    workers: &mut Workers,
+) -> Stage {
+    let last = number + 1 == route.through.len();
+    let targets = targets(&plugin.ports, &route.to, last, topics);
+    let bound = plugin.ports.iter().zip(&targets).filter(|(_, target)| **target != Target::Unbound);
+    let ports = bound.map(|(port, _)| port.clone()).collect();
+    Stage { worker: workers.number(&generation.config, route, &route.through[number], plugin, ports), targets }
+}
+
+fn canary(generation: &Generation, route: &Route, plugin: &str) -> Canary {
+    let Candidate { plugin: candidate, rollout, trial } = &generation.candidates[plugin];
+    let stage = route.through.iter().position(|stage| stage.plugin == plugin).expect("the route names it");
+    Canary { stage, lot: Lot::new(&route.id, &candidate.sha256, rollout.share), trial: Arc::clone(trial) }
+}
+
+fn shadow(generation: &Generation, route: &Route, number: usize, topics: &mut Topics, workers: &mut Workers) -> Shadow {
+    let name = &route.through[number].plugin;
+    let Candidate { plugin, trial, .. } = &generation.candidates[name];
+    Shadow {
+        stage: number,
+        worker: stage(generation, route, number, plugin, topics, workers).worker,
+        live_ports: generation.plugins[name].ports.clone().into(),
+        ports: plugin.ports.clone().into(),
+        trial: Arc::clone(trial),
     }
 }
 

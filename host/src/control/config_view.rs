@@ -264,14 +264,18 @@ fn plugin_settings(plugin: &PluginSettings) -> Settings {
     settings
 }
 
-fn add_rollout(settings: &mut Settings, rollout: &Rollout) {
-    let Rollout { mode, share, events, time, errors_max, latency_max, differences_max } = rollout;
-    let mode = match mode {
+/// A rollout's `mode`, as the file has it.
+pub(super) fn rollout_word(mode: RolloutMode) -> &'static str {
+    match mode {
         RolloutMode::Direct => "direct",
         RolloutMode::Shadow => "shadow",
         RolloutMode::Canary => "canary",
-    };
-    add(settings, "rollout.mode", mode.to_owned());
+    }
+}
+
+fn add_rollout(settings: &mut Settings, rollout: &Rollout) {
+    let Rollout { mode, share, events, time, errors_max, latency_max, differences_max } = rollout;
+    add(settings, "rollout.mode", rollout_word(*mode).to_owned());
     // Shares such as 7% are no binary fractions: rounded, they are what the file says.
     add(settings, "rollout.share", format!("{}%", (share * 1e8).round() / 1e6));
     add(settings, "rollout.events", events.to_string());

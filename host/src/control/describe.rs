@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::config_view::ConfigView;
+use super::config_view::{ConfigView, rollout_word};
 use super::decisions::{Decision, Decisions};
-use super::overview::{DecisionKind, DecisionView, GenerationView, GroupView, Held, Overview, PluginView, VersionView};
+use super::generation::Candidate;
+use super::overview::{
+    CandidateView, DecisionKind, DecisionView, GenerationView, GroupView, Held, Overview, PluginView, VersionView,
+};
 use super::prepare::Live;
 use super::shards::Shards;
 use super::store::{Manifest, versions};
@@ -62,7 +65,7 @@ fn plugins(live: &Live, around: &Around<'_>) -> Vec<PluginView> {
         loaded_at: time(live.loaded_at[name]),
         directory_sha256: around.present.get(name).map(digest::hex),
         decision: around.decisions.plugins.get(name).map(decision),
-        candidate: None,
+        candidate: live.generation.candidates.get(name).map(candidate),
         versions: versions(around.kept, name)
             .into_iter()
             .rev()
@@ -70,6 +73,11 @@ fn plugins(live: &Live, around: &Around<'_>) -> Vec<PluginView> {
             .collect(),
     });
     plugins.collect()
+}
+
+fn candidate(candidate: &Candidate) -> CandidateView {
+    let (mode, share) = (rollout_word(candidate.rollout.mode).to_owned(), candidate.rollout.share);
+    CandidateView { sha256: digest::hex(&candidate.plugin.sha256), mode, share }
 }
 
 fn decision(decision: &Decision) -> DecisionView {

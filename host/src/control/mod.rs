@@ -21,6 +21,7 @@ pub mod plugins;
 pub mod prepare;
 pub mod publish;
 pub mod reload;
+pub mod rollout;
 pub mod run;
 pub mod shards;
 pub mod signature;

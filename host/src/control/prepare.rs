@@ -11,13 +11,15 @@ use super::build::{self, Bound};
 use super::config_view::ConfigView;
 use super::data_directory::{self, DataDirectory};
 use super::decisions::{self, Decisions};
-use super::generation::{Generation, manifest_hash};
+use super::generation::{Candidates, Generation, manifest_hash};
 use super::plan::{self, restart_needed};
-use super::plugins::Version;
+use super::plugins::{self, Directory, Version};
+use super::rollout::{self, Before, Ending, Versions};
 use super::store::{self, Manifest, Store, StoredFile, StoredPlugin};
 use super::tryout;
 use super::versions::{Selection, Selector, signature_text};
 use crate::config::model::Config;
+use crate::config::plugins::{Available, Found};
 use crate::config::{self, Loaded, Problems, Severity};
 use crate::data::plugin::{Plugin, Prepared, Runtime};
 use crate::data::program::Program;
@@ -34,6 +36,9 @@ pub enum Error {
     /// The config, or the config and the plugins, don't go together.
     #[error("{}", .0.render(config::Style::Plain).trim_end())]
     Config(Problems),
+    /// The config needs what the live versions of plugins don't have, whose new versions are tried first.
+    #[error("the versions that stay live while others are on trial don't go with the config: {}", .0.render(config::Style::Plain).trim_end())]
+    BesideTrials(Problems),
     /// Only a new process can take these keys up.
     #[error("{}", restart_message(.0))]
     NeedsRestart(Vec<String>),
@@ -97,6 +102,8 @@ pub struct Live {
     pub programs: Vec<Arc<Program>>,
     /// When each plugin's version was loaded.
     pub loaded_at: BTreeMap<String, SystemTime>,
+    /// Bytes and signatures of the versions on trial: the store keeps only what is live.
+    tried: BTreeMap<String, Version>,
 }
 
 /// What could become live.
@@ -170,7 +177,18 @@ pub fn prepare(
     let mut selection = selector(&loaded.config, live, tools).of_directory(&decisions, last.as_deref());
     decisions.plugins.retain(|name, _| !selection.ended.contains(name));
     let (present, drift) = (std::mem::take(&mut selection.present), std::mem::take(&mut selection.drift));
-    let next = bind(loaded, selection, live, tools)?;
+    check_plugins(&loaded, &selection)?;
+    let next = {
+        let selector = selector(&loaded.config, live, tools);
+        let Selection { directory: Directory { plugins, available }, versions: read, .. } = selection;
+        let before = live.map(|live| Before::of(&live.generation));
+        let before = before.unwrap_or_else(|| before_restart(&selector, last.as_deref(), &plugins));
+        let decided = decisions.plugins.iter().map(|(name, decision)| (name.clone(), decision.version())).collect();
+        let versions = rollout::split(&loaded.config, &before, plugins, &decided);
+        check_beside_trials(&loaded, available, &versions)?;
+        let files = Files::new(read, &versions, &selector);
+        bind(Arc::new(loaded), versions, files, live, tools)?
+    };
     Ok(Outcome { next, decisions, present, drift })
 }
 
@@ -185,7 +203,83 @@ pub fn prepare_stored(path: &Path, number: u64, live: Option<&Live>, tools: &Too
     let loaded = config::load_stored(path, files).map_err(Error::Config)?;
     check_against_live(&loaded.config, live)?;
     let selection = selector(&loaded.config, live, tools).of_manifest(&manifest);
-    bind(loaded, selection, live, tools)
+    check_plugins(&loaded, &selection)?;
+    let versions = Versions { plugins: selection.directory.plugins, candidates: Candidates::new() };
+    let files = Files { live: selection.versions, tried: BTreeMap::new() };
+    bind(Arc::new(loaded), versions, files, live, tools)
+}
+
+/// Prepares the live generation once trials have ended, whatever the files say meanwhile.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn conclude(live: &Live, endings: &[Ending], tools: &Tools) -> Result<Option<Next>, Error> {
+    let versions = rollout::conclude(&live.generation, endings);
+    let files = Files::new(live.tried.clone(), &versions, &selector(&live.generation.config, Some(live), tools));
+    bind(Arc::clone(&live.loaded), versions, files, Some(live), tools)
+}
+
+/// Bytes and signatures, by plugin.
+struct Files {
+    /// Of the versions that are to be live, where the store may not have them.
+    live: BTreeMap<String, Version>,
+    /// Of those on trial.
+    tried: BTreeMap<String, Version>,
+}
+
+impl Files {
+    /// Sorts what was read. What stays live beside a trial is in the store.
+    fn new(read: BTreeMap<String, Version>, versions: &Versions, selector: &Selector<'_>) -> Self {
+        let mut files = Self { live: BTreeMap::new(), tried: BTreeMap::new() };
+        for (name, version) in read {
+            match versions.candidates.get(&name).is_some_and(|candidate| candidate.plugin.sha256 == version.sha256) {
+                true => files.tried.insert(name, version),
+                false => files.live.insert(name, version),
+            };
+        }
+        for (name, plugin) in &versions.plugins {
+            if files.live.get(name).is_none_or(|version| version.sha256 != plugin.sha256) {
+                files.live.remove(name);
+                files.live.extend(selector.stored(name, &plugin.sha256).ok().map(|version| (name.clone(), version)));
+            }
+        }
+        files
+    }
+}
+
+/// What ran last, before a restart, of the plugins of which there is another version now that is to be tried first.
+fn before_restart(selector: &Selector<'_>, last: Option<&Manifest>, chosen: &BTreeMap<String, Arc<Plugin>>) -> Before {
+    let mut before = Before::default();
+    for (name, plugin) in chosen {
+        let Some(stored) = last.and_then(|last| last.plugins.get(name)) else { continue };
+        if stored.sha256 == plugin.sha256 || rollout::is_direct(selector.config, name) {
+            continue;
+        }
+        let loaded = selector.stored(name, &stored.sha256).map_err(|error| error.to_string()).and_then(|version| {
+            plugins::load_version(selector.config, selector.runtime, name, &version).map_err(|error| error.to_string())
+        });
+        match loaded {
+            Ok(plugin) => drop(before.plugins.insert(name.clone(), plugin)),
+            Err(error) => tracing::warn!(
+                plugin = name,
+                error,
+                "The version that ran last can't be had: the new one takes over without a trial."
+            ),
+        }
+    }
+    before
+}
+
+/// What stays live beside a candidate has to serve the config as well.
+fn check_beside_trials(loaded: &Loaded, mut available: Available, versions: &Versions) -> Result<(), Error> {
+    if versions.candidates.is_empty() {
+        return Ok(());
+    }
+    for name in versions.candidates.keys() {
+        available.plugins.insert(name.clone(), Found::from(&*versions.plugins[name]));
+    }
+    let problems = loaded.against_plugins(&available);
+    if problems.count(Severity::Error) > 0 { Err(Error::BesideTrials(problems)) } else { Ok(()) }
 }
 
 fn selector<'s>(config: &'s Config, live: Option<&'s Live>, tools: &'s Tools) -> Selector<'s> {
@@ -194,11 +288,16 @@ fn selector<'s>(config: &'s Config, live: Option<&'s Live>, tools: &'s Tools) ->
 }
 
 /// Binds a config and its plugins, and tries them out. `None` where they are what is live.
-fn bind(loaded: Loaded, selection: Selection, live: Option<&Live>, tools: &Tools) -> Result<Option<Next>, Error> {
-    check_plugins(&loaded, &selection)?;
+fn bind(
+    loaded: Arc<Loaded>,
+    versions: Versions,
+    files: Files,
+    live: Option<&Live>,
+    tools: &Tools,
+) -> Result<Option<Next>, Error> {
     let config = Arc::new(loaded.config.clone());
-    let (plugins, versions) = (selection.directory.plugins, selection.versions);
-    let hash = manifest_hash(&config.sha256, &plugins);
+    let Versions { plugins, candidates } = versions;
+    let hash = manifest_hash(&config.sha256, &plugins, &candidates);
     if live.is_some_and(|live| live.generation.hash == hash) {
         return Ok(None);
     }
@@ -213,7 +312,7 @@ fn bind(loaded: Loaded, selection: Selection, live: Option<&Live>, tools: &Tools
         (name.clone(), same.map_or(built_at, |live| live.loaded_at[name]))
     });
     let loaded_at = loaded_at.collect();
-    let generation = Arc::new(Generation { number, hash, config: config.clone(), plugins, built_at });
+    let generation = Arc::new(Generation { number, hash, config: config.clone(), plugins, candidates, built_at });
     let bound = Bound::of(live.into_iter().flat_map(|live| &live.programs));
     let before = |group: &str| live.and_then(|live| live.programs.iter().find(|program| program.group == group));
     let programs = config.groups.iter().map(|group| {
@@ -225,7 +324,8 @@ fn bind(loaded: Loaded, selection: Selection, live: Option<&Live>, tools: &Tools
         return Err(Error::TooManyTopics(program.group.clone()));
     }
     let fresh = fresh(&config, &programs, &bound, tools.cores);
-    let next = Next { live: Live { generation, loaded: Arc::new(loaded), programs, loaded_at }, versions, fresh };
+    let live = Live { generation, loaded, programs, loaded_at, tried: files.tried };
+    let next = Next { live, versions: files.live, fresh };
     next.try_out()?;
     Ok(Some(next))
 }
@@ -306,7 +406,7 @@ impl Next {
             blobs.push((sha256, source.text.as_bytes()));
         }
         for (name, plugin) in &generation.plugins {
-            let version = self.versions.get(name);
+            let version = self.versions.get(name).filter(|version| version.sha256 == plugin.sha256);
             let signature = version.and_then(signature_text).map(|text| (digest::of(text.as_bytes()), text.as_bytes()));
             let stored = StoredPlugin {
                 sha256: plugin.sha256,

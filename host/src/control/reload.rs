@@ -18,6 +18,7 @@ use super::obey::Situation;
 use super::order::{Done, Order, Refusal, RefusalKind, Request};
 use super::prepare::{self, Live, Next, Tools};
 use super::publish::{self, Host};
+use super::rollout::{self, Conclusion, Ending};
 use super::shards::{self, Shards};
 use super::topics;
 use super::watch::{SETTLE_ASKED, Snapshot, Watch};
@@ -26,6 +27,8 @@ use crate::digest;
 
 /// How often it is looked whether the broker answers, and which topics patterns match.
 const TOPICS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the versions on trial are judged, while there are any.
+const TRIALS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long one such look may take.
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often files are read anew that change while they are read, before whoever asked is told.
@@ -87,6 +90,7 @@ impl Outcome {
 /// What makes the task act.
 enum Occasion {
     Look,
+    Trials,
     Files(Snapshot),
     Hangup,
     Order(Request),
@@ -121,6 +125,8 @@ pub struct Reloader {
     decisions: Decisions,
     present: BTreeMap<String, digest::Bytes>,
     drift: Vec<String>,
+    /// Why a trial could not be ended, while that is so.
+    unended: Option<String>,
     /// What was refused last, if it still is.
     refused: Option<String>,
     /// Whether it may be accepted later, as it is.
@@ -140,9 +146,22 @@ impl Reloader {
         let config = &live.generation.config;
         let watch = Watch::new(inputs, taken, config.plugins.poll_interval);
         host.status.refused(refused.clone());
-        let reloader =
-            Self { host, live, shards, watch, orders, hangups, decisions, present, drift, refused, retry: false };
+        let reloader = Self {
+            host,
+            live,
+            shards,
+            watch,
+            orders,
+            hangups,
+            decisions,
+            present,
+            drift,
+            unended: None,
+            refused,
+            retry: false,
+        };
         reloader.tell();
+        rollout::tell_begun(None, &reloader.live.generation);
         reloader
     }
 
@@ -161,6 +180,8 @@ impl Reloader {
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Option<shards::Error> {
         let mut look = tokio::time::interval_at(tokio::time::Instant::now() + TOPICS_INTERVAL, TOPICS_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trials = tokio::time::interval(TRIALS_INTERVAL);
+        trials.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let occasion = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return None,
@@ -169,6 +190,7 @@ impl Reloader {
                 Some(()) = self.hangups.recv() => Occasion::Hangup,
                 snapshot = self.watch.changed() => Occasion::Files(snapshot),
                 _ = look.tick() => Occasion::Look,
+                _ = trials.tick(), if !self.live.generation.candidates.is_empty() => Occasion::Trials,
             };
             // Told to stop, nobody waits for a compile; what was handed over is drained like everything else.
             tokio::select! {
@@ -183,6 +205,10 @@ impl Reloader {
     async fn attend(&mut self, occasion: Occasion) -> Result<(), shards::Error> {
         match occasion {
             Occasion::Look => self.look().await,
+            Occasion::Trials => {
+                let endings = rollout::judge_all(&self.live.generation);
+                self.end_trials(endings, "a trial has ended").await.map(drop)
+            }
             Occasion::Files(snapshot) => {
                 tracing::debug!("The files have changed.");
                 self.reload("the files changed", Some(snapshot)).await.map(drop)
@@ -229,6 +255,19 @@ impl Reloader {
             return Ok(self.answer(outcome, "the files are what is live"));
         }
         let why = why(&order);
+        let ending = match &order {
+            Order::Promote { plugin } => Some(rollout::ordered(&self.live.generation, plugin, Conclusion::Promoted)),
+            Order::Abort { plugin } => Some(rollout::ordered(&self.live.generation, plugin, Conclusion::Aborted)),
+            _ => None,
+        };
+        match ending {
+            Some(Ok(ending)) => {
+                let outcome = self.end_trials(vec![ending], &why).await?;
+                return Ok(self.answer(outcome, &why));
+            }
+            Some(Err(refusal)) => return Ok(Err(refusal)),
+            None => {}
+        }
         let outcome = match self.read(None, Some(order)).await {
             Ok(prepared) => self.accept(prepared, &why).await?,
             Err(error) => Outcome::Refused(error),
@@ -239,6 +278,43 @@ impl Reloader {
             Outcome::Same | Outcome::Published => tracing::info!(order = why, "An order is carried out."),
         }
         Ok(self.answer(outcome, &why))
+    }
+
+    /// Ends trials, whatever the files say meanwhile: a candidate that fails is not kept because a config is broken.
+    async fn end_trials(&mut self, endings: Vec<Ending>, why: &str) -> Result<Outcome, shards::Error> {
+        if endings.is_empty() {
+            return Ok(Outcome::Same);
+        }
+        let mut decisions = self.decisions.clone();
+        let now = jiff::Timestamp::now().to_string();
+        let decided = |ending: &Ending| ending.decision(&now).map(|decision| (ending.plugin.clone(), decision));
+        decisions.plugins.extend(endings.iter().filter_map(decided));
+        let (live, tools, ends) = (self.live.clone(), self.host.tools.clone(), endings.clone());
+        let outcome = match blocking(move || prepare::conclude(&live, &ends, &tools)).await {
+            Ok(next) => {
+                let (present, drift) = (self.present.clone(), self.drift.clone());
+                self.accept(prepare::Outcome { next, decisions, present, drift }, why).await?
+            }
+            Err(error) => Outcome::Refused(error.into()),
+        };
+        match &outcome {
+            Outcome::Refused(error) => {
+                // It is tried again at once, and said once.
+                let text = Some(error.text());
+                if self.unended != text {
+                    tracing::error!(error = text, "A trial can't be ended yet; trying again.");
+                    self.unended = text;
+                }
+            }
+            Outcome::Same | Outcome::Published => {
+                self.unended = None;
+                for ending in endings {
+                    ending.tell();
+                    self.host.status.trial_ended(&ending);
+                }
+            }
+        }
+        Ok(outcome)
     }
 
     fn answer(&self, outcome: Outcome, why: &str) -> Result<Done, Refusal> {
@@ -365,6 +441,7 @@ impl Reloader {
         self.host.access.set(self.live.generation.config.admin.token.as_ref());
         self.host.status.serves(super::status::Generation::of(&self.live));
         self.know(decisions, present, drift);
+        rollout::tell_begun(Some(&before.generation), &self.live.generation);
         tracing::info!(
             generation = self.number(),
             hash = digest::short(&self.live.generation.hash),

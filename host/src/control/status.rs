@@ -9,9 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::config_view::rollout_word;
+use super::generation;
 use super::metrics::Metrics;
 use super::overview::Overview;
 use super::prepare::Live;
+use super::rollout::Ending;
+use crate::data::trial::Counts;
 use crate::data::{self, shard::Health};
 use crate::digest;
 
@@ -28,6 +32,7 @@ struct Inner {
     generation: Mutex<Option<Arc<Generation>>>,
     refused: Mutex<Option<Refused>>,
     metrics: Metrics,
+    trial: Mutex<Option<LastTrial>>,
     overview: Mutex<Option<Arc<Overview>>>,
     shards: Mutex<Vec<(String, Weak<Health>)>>,
     broker_answers: AtomicBool,
@@ -65,6 +70,8 @@ pub struct Plugin {
     pub bytes: u64,
     /// When this process loaded it.
     pub loaded_at: Timestamp,
+    /// A version on trial beside it.
+    pub candidate: Option<generation::Candidate>,
 }
 
 /// `GET /api/v1/generation`
@@ -76,6 +83,7 @@ pub struct Report {
     plugins: BTreeMap<String, PluginReport>,
     listen: Listen,
     last_refused: Option<Refused>,
+    last_trial: Option<LastTrial>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,12 +94,67 @@ struct PluginReport {
     candidate: Option<Candidate>,
 }
 
-/// A version on trial beside the live one.
+/// A version on trial beside the live one, and what was counted of it so far.
 #[derive(Debug, Serialize)]
 struct Candidate {
     sha256: String,
-    mode: String,
+    mode: &'static str,
     share: f64,
+    #[serde(flatten)]
+    counts: TrialCounts,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct TrialCounts {
+    events: u64,
+    failures: u64,
+    differences: u64,
+    /// Of one event, in the mean; and what it was in the slowest of the calls.
+    latency_us: u64,
+    latency_us_max: u64,
+}
+
+impl TrialCounts {
+    fn of(counts: &Counts) -> Self {
+        Self {
+            events: counts.events,
+            failures: counts.failures,
+            differences: counts.differences,
+            latency_us: counts.latency().as_micros() as u64,
+            latency_us_max: counts.call_max.as_micros() as u64,
+        }
+    }
+}
+
+impl Candidate {
+    fn of(candidate: &generation::Candidate) -> Self {
+        Self {
+            sha256: digest::hex(&candidate.plugin.sha256),
+            mode: rollout_word(candidate.rollout.mode),
+            share: candidate.rollout.share,
+            counts: TrialCounts::of(&candidate.trial.counts()),
+        }
+    }
+}
+
+/// The trial that ended last.
+#[derive(Debug, Clone, Serialize)]
+struct LastTrial {
+    at: String,
+    plugin: String,
+    sha256: String,
+    outcome: &'static str,
+    reason: String,
+    sample: Option<LastSample>,
+    #[serde(flatten)]
+    counts: TrialCounts,
+}
+
+/// An event that went wrong in it.
+#[derive(Debug, Clone, Serialize)]
+struct LastSample {
+    origin: String,
+    reason: String,
 }
 
 /// A reload that was refused.
@@ -107,7 +170,9 @@ impl Generation {
         let generation = &live.generation;
         let plugin = |(name, plugin): (&String, &Arc<data::plugin::Plugin>)| {
             let loaded_at = Timestamp::try_from(live.loaded_at[name]).unwrap_or(Timestamp::UNIX_EPOCH);
-            (name.clone(), Plugin { sha256: digest::hex(&plugin.sha256), bytes: plugin.size as u64, loaded_at })
+            let candidate = generation.candidates.get(name).cloned();
+            let (sha256, bytes) = (digest::hex(&plugin.sha256), plugin.size as u64);
+            (name.clone(), Plugin { sha256, bytes, loaded_at, candidate })
         };
         Self {
             number: generation.number,
@@ -126,6 +191,7 @@ impl Status {
             generation: Mutex::default(),
             refused: Mutex::default(),
             metrics: Metrics::default(),
+            trial: Mutex::default(),
             overview: Mutex::default(),
             shards: Mutex::default(),
             broker_answers: AtomicBool::new(false),
@@ -154,6 +220,20 @@ impl Status {
     pub fn refused(&self, error: Option<String>) {
         self.0.metrics.refused(error.is_some());
         *lock(&self.0.refused) = error.map(|error| Refused { at: Timestamp::now().to_string(), error });
+    }
+
+    /// Says how a trial has ended.
+    pub fn trial_ended(&self, ending: &Ending) {
+        let sample = ending.sample.as_ref();
+        *lock(&self.0.trial) = Some(LastTrial {
+            at: Timestamp::now().to_string(),
+            plugin: ending.plugin.clone(),
+            sha256: digest::hex(&ending.candidate),
+            outcome: ending.conclusion.as_str(),
+            reason: ending.reason.clone(),
+            sample: sample.map(|it| LastSample { origin: it.origin.clone(), reason: it.reason.clone() }),
+            counts: TrialCounts::of(&ending.counts),
+        });
     }
 
     /// The host's numbers.
@@ -211,7 +291,7 @@ impl Status {
             sha256: plugin.sha256.clone(),
             bytes: plugin.bytes,
             loaded_at: plugin.loaded_at.to_string(),
-            candidate: None,
+            candidate: plugin.candidate.as_ref().map(Candidate::of),
         };
         Some(Report {
             generation: generation.number,
@@ -220,6 +300,7 @@ impl Status {
             plugins: generation.plugins.iter().map(|(name, value)| (name.clone(), plugin(value))).collect(),
             listen: self.0.listen.clone(),
             last_refused: lock(&self.0.refused).clone(),
+            last_trial: lock(&self.0.trial).clone(),
         })
     }
 

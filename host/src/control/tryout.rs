@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::build::{self, Bound};
-use super::generation::Generation;
+use super::generation::{Candidates, Generation};
 use crate::config::{Loaded, Problems};
 use crate::data::plugin::{InstanceError, Plugin, Prepared};
 
@@ -25,7 +25,8 @@ pub fn problems<'p>(
 /// Tries a config that is looked at and not run: of no generation. Takes as long as the plugins' `configure` does.
 pub fn config(loaded: &Loaded, plugins: BTreeMap<String, Arc<Plugin>>) -> Problems {
     let config = Arc::new(loaded.config.clone());
-    let generation = Generation { number: 0, hash: [0; 32], config, plugins, built_at: SystemTime::UNIX_EPOCH };
+    let (candidates, built_at) = (Candidates::new(), SystemTime::UNIX_EPOCH);
+    let generation = Generation { number: 0, hash: [0; 32], config, plugins, candidates, built_at };
     let bound = Bound::default();
     let programs = generation.config.groups.iter().map(|group| build::program(&generation, group, None, &bound));
     let programs: Vec<_> = programs.collect();

@@ -139,7 +139,11 @@ impl Selector<'_> {
         }
     }
 
-    fn stored(&self, name: &str, sha256: &digest::Bytes) -> Result<Version, store::Error> {
+    /// A version of the store, with its signature.
+    ///
+    /// # Errors
+    /// When the store doesn't have it, or not whole.
+    pub fn stored(&self, name: &str, sha256: &digest::Bytes) -> Result<Version, store::Error> {
         let manifests = self.store.list();
         let plugin = manifests.iter().rev().filter_map(|manifest| manifest.plugins.get(name));
         let signature = plugin.filter(|plugin| plugin.sha256 == *sha256).find_map(|plugin| plugin.signature);

@@ -203,6 +203,7 @@ mod tests {
         // The first output says which event it is of; one share leaves its last events for later.
         let ready = |event: &Event<'_>| Ready {
             topic: 0,
+            stage: Some(0),
             key: None,
             value: None,
             headers: Headers::Empty,

@@ -42,12 +42,14 @@ pub struct Allowance {
     last: Instant,
 }
 
-impl Allowance {
+impl Default for Allowance {
     /// As much as can be saved up.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { saved_s: SAVED_MAX.as_secs_f64(), last: Instant::now() }
     }
+}
 
+impl Allowance {
     /// How many events may be compared now, if one takes so long.
     fn events(&mut self, now: Instant, pace: Option<Duration>) -> usize {
         let earned = now.saturating_duration_since(self.last).as_secs_f64() * TIME_SHARE;
@@ -174,4 +176,136 @@ impl Shadow {
 fn same_headers(expected: Headers<'_>, found: Headers<'_>) -> bool {
     let own = |header: &Header<'_>| !header.name.starts_with(origin::PREFIX);
     expected.iter().filter(own).eq(found.iter().filter(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Rollout, RolloutMode};
+    use crate::data::failure::{Failure, Kind};
+    use crate::data::plugin::verdicts::{Field, HeaderList};
+    use crate::data::trial::Counts;
+
+    /// Answers each event as the words behind its value's `|` say: outputs joined by `+`, each `port:value`, with `@` and a
+    /// timestamp or `%` and a partition behind it; `!` and a kind fails.
+    struct Words;
+
+    impl Worker for Words {
+        fn run(&mut self, _: &Call<'_>, events: &[Event<'_>], _: usize, verdicts: &mut Verdicts, _: &mut dyn FnMut()) {
+            verdicts.clear();
+            for event in events {
+                let value = std::str::from_utf8(event.value.unwrap_or_default()).expect("text");
+                answer(verdicts, value.split_once('|').map_or("", |(_, own)| own));
+            }
+        }
+    }
+
+    fn answer(verdicts: &mut Verdicts, words: &str) {
+        let first = verdicts.outputs_len();
+        if let Some(kind) = words.strip_prefix('!') {
+            let kind = *Kind::ALL.iter().find(|known| known.as_str() == kind).expect("a kind");
+            return verdicts.fail(first, Failure::new(kind, "because"));
+        }
+        for (port, word) in words.split('+').filter_map(|word| word.split_once(':')) {
+            let (word, partition) = word.split_once('%').map_or((word, None), |(word, it)| (word, it.parse().ok()));
+            let (value, timestamp) = word.split_once('@').map_or((word, None), |(word, it)| (word, it.parse().ok()));
+            let value = Field::Bytes(verdicts.push_bytes(value.as_bytes()));
+            let port = port.parse().expect("a number");
+            let (key, headers) = (Field::Inherited, HeaderList::Inherited);
+            verdicts.push_output(Output { port, key, value, headers, timestamp, partition });
+        }
+        verdicts.answer(first);
+    }
+
+    fn shadow() -> Shadow {
+        let rollout = Rollout {
+            mode: RolloutMode::Shadow,
+            share: 1.0,
+            events: 100,
+            time: Duration::from_secs(1),
+            errors_max: 0.0,
+            latency_max: Duration::from_secs(1),
+            differences_max: 0.0,
+        };
+        let ports = |names: [&str; 2]| names.map(str::to_owned).to_vec().into();
+        Shadow {
+            stage: 0,
+            worker: 0,
+            live_ports: ports(["default", "alert"]),
+            ports: ports(["alert", "default"]),
+            trial: Arc::new(Trial::new(rollout)),
+        }
+    }
+
+    fn compare(shadow: &Shadow, values: &[String], allowance: &mut Allowance) {
+        let event = |(value, offset): (&'static str, i64)| Event {
+            topic: "in",
+            partition: 2,
+            offset,
+            timestamp: 7,
+            key: Some(b"k"),
+            value: Some(value.as_bytes()),
+            headers: Headers::Empty,
+        };
+        let values: Vec<&'static str> = values.iter().map(|value| &*value.clone().leak()).collect();
+        let events: Vec<_> = values.iter().copied().zip(0..).map(event).collect();
+        let mut live = Verdicts::default();
+        values.iter().for_each(|value| answer(&mut live, value.split_once('|').map_or("", |(live, _)| live)));
+        let call = Call { route: "r", generation: 1, attempt: 1 };
+        shadow.compare(&mut Words, &call, &events, &live, &mut Verdicts::default(), allowance, &mut || ());
+    }
+
+    /// What is said of an event that the live version answers with `live` and the candidate with `own`. Of the live version port
+    /// 0 is `default`, of the candidate it is port 1.
+    fn check(live: &str, own: &str, expected: Option<&str>) {
+        let shadow = shadow();
+        compare(&shadow, &[format!("{live}|{own}")], &mut Allowance::default());
+        let Counts { events, failures, differences, .. } = shadow.trial.counts();
+        let reasons = shadow.trial.samples().into_iter().map(|sample| sample.reason).collect::<Vec<_>>();
+        assert_eq!(reasons, Vec::from_iter(expected.map(str::to_owned)), "{live}|{own}");
+        let fails = u64::from(own.starts_with('!') && expected.is_some());
+        assert_eq!((events, failures, differences), (1, fails, u64::from(expected.is_some())));
+    }
+
+    #[test]
+    fn answers_are_compared_in_all_their_parts() {
+        check("0:a+1:b", "1:a+0:b", None);
+        check("", "", None);
+        check("0:a@7", "1:a", None);
+        check("0:a", "1:bc", Some("output 0 has another value: 2 bytes instead of 1 bytes, or not the same ones"));
+        check("0:a", "0:a", Some("output 0 has another port: `alert` instead of `default`"));
+        check("0:a", "", Some("it made 0 outputs instead of 1"));
+        check("0:a", "1:a@8", Some("output 0 has another timestamp: 8 instead of 7"));
+        check("0:a", "1:a%3", Some("output 0 has another partition"));
+        check("0:a", "!trap", Some("it failed (trap: because), and the live version did not"));
+        check("!permanent", "!permanent", None);
+        check("!permanent", "!trap", Some("it failed (trap: because) instead of permanent"));
+        check("!permanent", "1:a", Some("it made 1 outputs where the live version failed (permanent)"));
+    }
+
+    #[test]
+    fn a_sample_names_its_event() {
+        let shadow = shadow();
+        compare(&shadow, &["0:a|1:a".to_owned(), "0:a|1:b".to_owned()], &mut Allowance::default());
+        assert_eq!(shadow.trial.samples()[0].origin, "in/2/1");
+    }
+
+    #[test]
+    fn the_shadow_takes_no_more_than_its_share_of_the_time() {
+        let begin = Instant::now();
+        let mut allowance = Allowance { saved_s: 0.0, last: begin };
+        let (mut now, pace, mut spent) = (begin, Duration::from_millis(1), Duration::ZERO);
+        for _ in 0..1_000 {
+            now += Duration::from_millis(10);
+            let time = pace * allowance.events(now, Some(pace)).min(512) as u32;
+            allowance.took(time);
+            (now, spent) = (now + time, spent + time);
+        }
+        let share = spent.as_secs_f64() / (now - begin).as_secs_f64();
+        assert!((TIME_SHARE - 0.02..=TIME_SHARE + 0.01).contains(&share), "{share}");
+        // One that overran waits until it is paid for.
+        allowance.took(Duration::from_secs(1));
+        assert_eq!(allowance.events(now + Duration::from_secs(1), Some(pace)), 0);
+        assert!(allowance.events(now + Duration::from_secs(6), Some(pace)) > 0);
+    }
 }

@@ -69,7 +69,7 @@ fn generation() -> Generation {
         config_sha256: "bb".repeat(32),
         plugins: [(
             "fraud-score".to_owned(),
-            Plugin { sha256: "cc".repeat(32), bytes: 18_432, loaded_at: jiff::Timestamp::UNIX_EPOCH },
+            Plugin { sha256: "cc".repeat(32), bytes: 18_432, loaded_at: jiff::Timestamp::UNIX_EPOCH, candidate: None },
         )]
         .into(),
     }
@@ -100,6 +100,7 @@ async fn a_generation_is_reported_as_the_contract_says() {
             },
             "listen": { "admin": "127.0.0.1:8090", "broker": "127.0.0.1:9092" },
             "last_refused": null,
+            "last_trial": null,
         })
     );
 }

@@ -58,8 +58,11 @@ impl Watch {
         for plan in &program.plans {
             for trials in plan.trials.iter() {
                 for (bit, canary) in trials.canaries.iter().enumerate() {
-                    add(trials.variants[(1 << bit) - 1].stages[canary.stage].worker, &canary.trial, false);
-                    add(plan.stages[canary.stage].worker, &canary.trial, true);
+                    let stages = trials.variants[(1 << bit) - 1].stages.iter().zip(&plan.stages);
+                    for (own, live) in stages.filter(|(own, live)| own.worker != live.worker) {
+                        add(own.worker, &canary.trial, false);
+                        add(live.worker, &canary.trial, true);
+                    }
                 }
                 for shadow in &trials.shadows {
                     add(shadow.worker, &shadow.trial, false);
@@ -67,7 +70,7 @@ impl Watch {
                 }
             }
         }
-        Self { meters, allowance: Allowance::new(), arena: Verdicts::default() }
+        Self { meters, allowance: Allowance::default(), arena: Verdicts::default() }
     }
 
     /// Whether anything is on trial.

@@ -26,8 +26,6 @@ const BUFFER_SHARE: usize = 2;
 const TOPIC_SHARE: usize = 2;
 /// The smallest record whose refusal says what its topic takes.
 const LEARNED_BYTES_MIN: usize = 1 << 10;
-/// Kafka's own `message.timestamp.after.max.ms`.
-const AHEAD_MS_MAX: i64 = 3_600_000;
 /// How long the broker may take to say how many partitions a topic has, and how often it is asked: only about a topic that an
 /// output names a partition of which isn't known to be there.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
@@ -258,7 +256,7 @@ impl Sink {
     ) -> Result<(), Full> {
         let event = origin.event;
         let plugin = stage.map(|stage| &plan.plugins[stage]).map(|(name, version)| (name.as_str(), version.as_str()));
-        let timestamp = now_ms();
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let letter = Letter { event, route: &plan.id, plugin, failure, attempts, timestamp };
         let mut headers = OwnedHeaders::new(event.headers.len() + 12);
         for header in event.headers.iter() {
@@ -311,9 +309,7 @@ impl Sink {
             }
             Err(ProduceError::Full) => Err(Full),
             Err(error) => {
-                let unwritten =
-                    Unwritten { code: error.code(), bytes: outgoing.bytes(), timestamp: Some(outgoing.timestamp) };
-                let outcome = outcome(number, output, unwritten, letter);
+                let outcome = outcome(number, output, error.code(), outgoing.bytes(), letter);
                 self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome });
                 Ok(())
             }
@@ -335,10 +331,7 @@ impl Sink {
             let (lane, seq, letter) = origin_of(report.opaque as u64, *newest);
             let outcome = match report.error {
                 None => Outcome::Acked,
-                Some(code) => {
-                    let unwritten = Unwritten { code, bytes: report.bytes, timestamp: report.timestamp };
-                    outcome(number, output, unwritten, letter)
-                }
+                Some(code) => outcome(number, output, code, report.bytes, letter),
             };
             reports.push(Report { lane, seq, outcome });
         })?;
@@ -359,17 +352,9 @@ impl Sink {
     }
 }
 
-/// A message that was not written.
-struct Unwritten {
-    code: Code,
-    bytes: usize,
-    timestamp: Option<i64>,
-}
-
 /// What an error means for the event. Of an output that can never be written, that it was refused; of everything else,
 /// and of a letter whatever it is, that it is to be tried again.
-fn outcome(number: u16, output: &mut Output, unwritten: Unwritten, letter: bool) -> Outcome {
-    let Unwritten { code, bytes, timestamp } = unwritten;
+fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, letter: bool) -> Outcome {
     let reason = match code {
         Code::MESSAGE_TOO_LARGE => {
             // What the topic takes is known from here on: the next one like it isn't tried, and a letter goes without value.
@@ -381,10 +366,6 @@ fn outcome(number: u16, output: &mut Output, unwritten: Unwritten, letter: bool)
         }
         // Of a batch, the client gives these to the guilty records alone.
         Code::INVALID_RECORD | Code::UNKNOWN_PARTITION => Refusal::Rejected,
-        // This one it gives to all of them: those that are far ahead are guilty, and the others run again.
-        Code::INVALID_TIMESTAMP if timestamp.is_some_and(|timestamp| is_far_ahead(timestamp, now_ms())) => {
-            Refusal::Rejected
-        }
         _ => {
             tracing::warn!(topic = output.name, error = %code, letter, "A message was not written: its event runs again.");
             return Outcome::Failed;
@@ -392,16 +373,6 @@ fn outcome(number: u16, output: &mut Output, unwritten: Unwritten, letter: bool)
     };
     tracing::warn!(topic = output.name, error = %code, bytes, letter, "A message was refused.");
     if letter { Outcome::Failed } else { Outcome::Refused { output: number, reason } }
-}
-
-/// Whether a timestamp is further ahead than Kafka's topics take by default.
-fn is_far_ahead(timestamp: i64, now_ms: i64) -> bool {
-    timestamp > now_ms.saturating_add(AHEAD_MS_MAX)
-}
-
-/// Milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 fn opaque(lane: LaneId, seq: Seq, letter: bool) -> u64 {
@@ -419,16 +390,6 @@ fn origin_of(opaque: u64, newest: Seq) -> (LaneId, Seq, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_timestamp_is_far_ahead_after_an_hour() {
-        let check = |timestamp, expected| assert_eq!(is_far_ahead(timestamp, 10_000_000), expected, "{timestamp}");
-        check(-1, false);
-        check(10_000_000, false);
-        check(13_600_000, false);
-        check(13_600_001, true);
-        check(i64::MAX, true);
-    }
 
     #[test]
     fn an_opaque_leads_back_to_its_event() {

@@ -72,8 +72,6 @@ pub struct Report {
     pub error: Option<Code>,
     /// As [`Outgoing::bytes`].
     pub bytes: usize,
-    /// The record's, where it was not written.
-    pub timestamp: Option<i64>,
 }
 
 /// Why a record wasn't taken. Its headers are still the caller's.
@@ -391,7 +389,6 @@ fn deliver(event: &Event, in_flight: &mut InFlight, report: &mut impl FnMut(Repo
                 topic: Topic(u32::try_from(index).expect("set from a `Topic`")),
                 error: code.error(),
                 bytes,
-                timestamp: code.error().and_then(|_| timestamp(message)),
             });
         }
         count += taken;
@@ -399,13 +396,6 @@ fn deliver(event: &Event, in_flight: &mut InFlight, report: &mut impl FnMut(Repo
             return count;
         }
     }
-}
-
-fn timestamp(message: &rdsys::rd_kafka_message_t) -> Option<i64> {
-    let mut kind = rdsys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    // SAFETY: the message is live.
-    let timestamp = unsafe { rdsys::rd_kafka_message_timestamp(message, &mut kind) };
-    (kind != rdsys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(timestamp)
 }
 
 fn large_headers(message: &rdsys::rd_kafka_message_t) -> Option<usize> {

@@ -30,32 +30,6 @@ on_each_broker!(
     }
 );
 
-/// The embedded broker takes any time.
-mod a_time_that_the_topic_refuses {
-    use super::*;
-
-    #[test]
-    fn on_kafka() {
-        let broker = Broker::kafka();
-        let case = Case::new(&broker, CONFIG);
-        case.create("in", 1);
-        // The second one says microseconds for milliseconds.
-        case.produce("in", orders(0, &["ok 1", "timestamp-far", "ok 2"]));
-        case.run();
-
-        let outputs = case.all("out");
-        let mut outputs = texts(&outputs);
-        // What was in one batch with it was written again.
-        outputs.sort_unstable();
-        outputs.dedup();
-        assert_eq!(outputs, ["ok 1", "ok 2"]);
-        let (events, letters) = (case.all("in"), case.all("letters"));
-        assert_eq!(texts(&letters), ["timestamp-far"]);
-        let expected = Expected { kind: "rejected", route: "faulty", plugin: Some("faulty"), attempts: 1 };
-        case.check_letter(&letters[0], &events[1], &expected);
-    }
-}
-
 /// The embedded broker's topics all take the same.
 mod small_topics {
     use super::*;

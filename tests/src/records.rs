@@ -8,9 +8,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, wait_for};
 
 /// One record of a topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -217,7 +218,15 @@ pub fn committed(servers: &str, group: &str, topic: &str) -> BTreeMap<i32, (Opti
     for partition in partitions(&consumer, topic) {
         list.add_partition(topic, partition);
     }
-    let offsets = consumer.committed_offsets(list, DEADLINE).expect("the group's offsets");
+    // A group's coordinator moves, or loads, for a moment, on a broker that is starved.
+    let offsets = wait_for("the group's coordinator answers", DEADLINE, || {
+        let offsets = consumer.committed_offsets(list.clone(), DEADLINE);
+        let is_moving = |error: &KafkaError| {
+            use RDKafkaErrorCode::{CoordinatorLoadInProgress, NotCoordinator};
+            matches!(error.rdkafka_error_code(), Some(CoordinatorLoadInProgress | NotCoordinator))
+        };
+        if offsets.as_ref().is_err_and(is_moving) { None } else { Some(offsets.expect("the group's offsets")) }
+    });
     offsets
         .elements()
         .iter()

@@ -158,8 +158,12 @@ impl Shards {
             let shard = self.start(name, number, handover, batch_bytes_max)?;
             self.groups.get_mut(name).expect("the group runs").shards.push(shard);
         }
-        if count != before {
-            tracing::info!(group = name, shards = count, before, "The group has another number of shards.");
+        match before {
+            0 => tracing::info!(group = name, shards = count, "The group's shards have started."),
+            before if before != count => {
+                tracing::info!(group = name, shards = count, before, "The group has another number of shards.");
+            }
+            _ => {}
         }
         Ok(())
     }

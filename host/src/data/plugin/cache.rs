@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -22,6 +22,8 @@ const MAGIC: &[u8; 16] = b"midplane-cwasm 1";
 const HEADER_BYTES: usize = 16 + 32 + 32;
 /// The folder is kept below this, by dropping what was not used for longest.
 const FOLDER_BYTES_MAX: u64 = 1 << 30;
+/// Of a component whose compilation somebody should be told of before: a megabyte takes about a second.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// The folder can't be used.
 #[derive(Debug)]
@@ -66,7 +68,12 @@ impl Cache {
             Ok(None) => {}
             Err(error) => tracing::warn!(path = %path.display(), %error, "A compiled plugin is compiled again."),
         }
+        let begun = Instant::now();
+        if bytes.len() >= LARGE_BYTES {
+            tracing::info!(bytes = bytes.len(), "A large plugin is being compiled: that may take seconds.");
+        }
         let component = Component::new(engine, bytes)?;
+        tracing::info!(bytes = bytes.len(), took_ms = begun.elapsed().as_millis() as u64, "A plugin was compiled.");
         let code = component.serialize()?;
         if let Err(error) = write_entry(&self.folder, &path, &key, &code) {
             tracing::warn!(path = %path.display(), %error, "A compiled plugin can't be kept.");

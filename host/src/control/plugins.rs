@@ -180,8 +180,12 @@ pub fn read(config: &Config) -> Contents {
 }
 
 fn read_one(folder: &Path, name: &str) -> File {
-    let path = folder.join(format!("{name}.wasm"));
-    match read_bounded(&path, PLUGIN_BYTES_MAX as u64) {
+    read_file(&folder.join(format!("{name}.wasm")))
+}
+
+/// Reads a plugin's file, wherever it is, and what stands beside it.
+pub fn read_file(path: &Path) -> File {
+    match read_bounded(path, PLUGIN_BYTES_MAX as u64) {
         Ok(Ok(bytes)) => {
             let signature = read_signature(&path.with_added_extension(&signature::SUFFIX[1..]));
             File::Version(Version { sha256: digest::of(&bytes), bytes: bytes.into(), signature })

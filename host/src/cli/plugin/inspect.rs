@@ -1,8 +1,9 @@
 //! `midplane plugin inspect`: what a file is to a host, without one. Compiles it and asks it to describe itself; binds it to
 //! nothing.
 
+use std::fmt::Display;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
@@ -10,8 +11,11 @@ use serde::Serialize;
 use super::super::topic::Output;
 use super::super::{ConfigArgs, Exit, Failure, check};
 use crate::config;
-use crate::config::model::Limits;
-use crate::data::plugin::{LoadError, Plugin, Runtime, RuntimeOptions};
+use crate::config::model::Config;
+use crate::config::public_key::{PublicKey, key_id};
+use crate::control::plugins::{self, File, Refusal, Signature, Version};
+use crate::control::signature;
+use crate::data::plugin::{Plugin, Runtime, RuntimeOptions};
 use crate::digest;
 
 /// `midplane plugin inspect`
@@ -62,28 +66,30 @@ struct Refused {
     hint: Option<String>,
 }
 
-/// Where a plugin is, and what it may use.
+/// Where a plugin is, and what a host would hold it against.
 struct Subject {
+    name: String,
     file: PathBuf,
-    limits: Limits,
+    /// None for a file that is named by its path.
+    config: Option<Config>,
     runtime: Runtime,
 }
 
 pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let subject = subject(args)?;
-    let bytes = std::fs::read(&subject.file)
-        .map_err(|error| Failure::failed(format!("`{}` can't be read: {error}", subject.file.display())))?;
-    let name = subject.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let loaded = subject.runtime.load(&name, &bytes, subject.limits);
-    let inspected = Inspected {
-        name,
-        sha256: digest::hex(&digest::of(&bytes)),
-        bytes: bytes.len(),
-        signature: signature(&subject.file),
-        plugin: loaded.as_ref().ok().map(|plugin| describe(plugin)),
-        refused: loaded.as_ref().err().map(refuse),
-        file: subject.file,
+    let unreadable =
+        |reason: &dyn Display| Failure::failed(format!("`{}` can't be read: {reason}", subject.file.display()));
+    let version = match plugins::read_file(&subject.file) {
+        File::Version(version) => version,
+        File::Unreadable(reason) => return Err(unreadable(&reason)),
+        file @ (File::TooLarge(_) | File::Unused) => {
+            return match file.version(&subject.name) {
+                Some(Err(refusal)) => Err(Failure::refused(refusal)),
+                Some(Ok(_)) | None => Err(unreadable(&"nothing is there")),
+            };
+        }
     };
+    let inspected = inspect(&subject, &version);
     let text = match args.output {
         Output::Text => inspected.to_text(),
         Output::Json => serde_json::to_string_pretty(&inspected).map_err(Failure::failed)? + "\n",
@@ -103,13 +109,33 @@ fn subject(args: &InspectArgs) -> Result<Subject, Failure> {
         || args.plugin.is_file();
     if is_path {
         let runtime = Runtime::new(RuntimeOptions::default()).map_err(Failure::failed)?;
-        return Ok(Subject { file: args.plugin.clone(), limits: config::default_limits(), runtime });
+        let name = args.plugin.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        return Ok(Subject { name, file: args.plugin.clone(), config: None, runtime });
     }
     let config = args.config.load()?.config;
-    let name = args.plugin.to_string_lossy();
-    let limits = config.plugin.get(&*name).map_or_else(config::default_limits, |settings| settings.limits);
+    let name = args.plugin.to_string_lossy().into_owned();
     let file = config.plugins.directory.join(format!("{name}.wasm"));
-    Ok(Subject { file, limits, runtime: check::runtime(&config)? })
+    let runtime = check::runtime(&config)?;
+    Ok(Subject { name, file, config: Some(config), runtime })
+}
+
+fn inspect(subject: &Subject, version: &Version) -> Inspected {
+    let Subject { name, file, config, runtime } = subject;
+    // Only what the config knows of has settings to be held against.
+    let loaded = match config.as_ref().filter(|config| config.plugin.contains_key(name)) {
+        Some(config) => plugins::load_version(config, runtime, name, version),
+        None => runtime.load(name, &version.bytes, config::default_limits()).map_err(Refusal::from),
+    };
+    let keys = config.as_ref().map_or(&[][..], |config| &config.plugins.public_keys);
+    Inspected {
+        name: name.clone(),
+        file: file.clone(),
+        sha256: digest::hex(&version.sha256),
+        bytes: version.bytes.len(),
+        signature: signature(version, keys),
+        plugin: loaded.as_ref().ok().map(|plugin| describe(plugin)),
+        refused: loaded.as_ref().err().map(|error| Refused { error: error.to_string(), hint: error.hint() }),
+    }
 }
 
 fn describe(plugin: &Plugin) -> Described {
@@ -121,14 +147,21 @@ fn describe(plugin: &Plugin) -> Described {
     }
 }
 
-fn refuse(error: &LoadError) -> Refused {
-    Refused { error: error.to_string(), hint: error.hint() }
-}
-
-/// Whether there is a signature beside the file. Whether it is right, the keys of a config decide.
-fn signature(file: &Path) -> String {
-    let signature = file.with_extension("wasm.minisig");
-    if signature.is_file() { format!("`{}`, not checked", signature.display()) } else { "none".to_owned() }
+/// Whose signature stands beside the file, and whether the config trusts it.
+fn signature(version: &Version, keys: &[PublicKey]) -> String {
+    let text = match &version.signature {
+        Signature::Absent => return "none".to_owned(),
+        Signature::Unreadable(reason) => return format!("can't be read: {reason}"),
+        Signature::Text(text) => text,
+    };
+    let Some(key) = text.lines().nth(1).and_then(key_id) else { return "not minisign's".to_owned() };
+    if keys.is_empty() {
+        return format!("with key {key}, not checked");
+    }
+    match signature::verify(keys, &version.bytes, text) {
+        Ok(()) => format!("with key {key}, which is trusted"),
+        Err(_) => format!("with key {key}, refused"),
+    }
 }
 
 impl Refused {
@@ -170,6 +203,26 @@ fn or_none(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_somebodys() {
+        // Made with minisign, for the bytes `test`.
+        const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+        const SIGNATURE: &str = "untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1633700835\tfile:test\tprehashed
+wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==
+";
+        let keys = [PublicKey::parse(KEY).expect("a key")];
+        let version = |bytes: &[u8], text| Version::new(bytes, text);
+        assert_eq!(signature(&version(b"test", None), &keys), "none");
+        assert_eq!(signature(&version(b"test", Some("mine")), &keys), "not minisign's");
+        let signed = version(b"test", Some(SIGNATURE));
+        assert_eq!(signature(&signed, &keys), "with key E7620F1842B4E81F, which is trusted");
+        assert_eq!(signature(&signed, &[]), "with key E7620F1842B4E81F, not checked");
+        let other = version(b"best", Some(SIGNATURE));
+        assert_eq!(signature(&other, &keys), "with key E7620F1842B4E81F, refused");
+    }
 
     #[test]
     fn a_plugin_is_shown_whole() {

@@ -490,3 +490,33 @@ fn a_clean_stop_says_nothing_alarming() {
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("\"ERROR\"") && !log.contains("\"WARN\""), "{log}");
 }
+
+#[test]
+fn orders_are_waited_for_and_say_how_they_went() {
+    let routes = "[routes.copy]\nfrom = \"payments\"\nto = \"copies\"\n";
+    let folder = Folder::new(&format!("{EMBEDDED}{routes}"));
+    let host = folder.start();
+    let command = |args: &[&str]| run_in(folder.path(), args, b"");
+    let generation = |args: &[&str]| {
+        let done: Value =
+            serde_json::from_str(&command(&[args, &["--output", "json"]].concat()).success()).expect("JSON");
+        done["generation"].as_u64().expect("a number")
+    };
+    assert_eq!(generation(&["reload"]), 1);
+    folder.write(&format!("{EMBEDDED}{routes}where = \"event.text != ''\"\n"));
+    // The host may see it by itself before it is asked.
+    assert!(matches!(command(&["plan"]).code, Some(0 | 10)));
+    assert_eq!(generation(&["reload"]), 2);
+    assert!(command(&["plan"]).success().ends_with("\nnothing would change\n"));
+    assert_eq!(generation(&["rollback"]), 3);
+    let held = command(&["plan"]).success();
+    assert!(held.contains("is held since") && held.contains("where: nothing -> event.text != ''"), "{held}");
+    let status = command(&["status"]).success();
+    assert!(status.contains("\nheld        the contents of generation 1, since "), "{status}");
+    assert_eq!(generation(&["resume"]), 4);
+    folder.write(&format!("{EMBEDDED}[routes.copy]\nform = \"payments\"\n"));
+    check(&command(&["reload"]), 3, "unknown key `form`");
+    let status = command(&["status"]).success();
+    assert!(status.contains("\ngeneration  4 (") && status.contains("\nrefused     a reload at "), "{status}");
+    assert_eq!(host.stop(), Some(0));
+}

@@ -27,6 +27,8 @@ use crate::control::order::Done;
 
 /// How often a host that is about to start is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A request that was begun gets so long, however little is left: whoever has little time hears what the host says, too.
+const ANSWER_MIN: Duration = Duration::from_secs(1);
 /// An answer larger than that is none of a host's.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -171,9 +173,8 @@ impl Client {
     }
 
     fn look<T: DeserializeOwned>(&self, path: &str, fine: impl Fn(&Answer) -> bool) -> Result<(String, T), Failure> {
-        let mut deadline = self.deadline;
         loop {
-            let answer = self.ask(&Method::GET, path, Vec::new(), deadline);
+            let answer = self.ask(&Method::GET, path, Vec::new(), self.deadline);
             let answer = answer.map_err(|silence| self.unreachable(silence))?;
             if fine(&answer) {
                 let value = answer.read()?;
@@ -185,7 +186,6 @@ impl Client {
                 return Err(answer.failure());
             }
             std::thread::sleep(LOOK_INTERVAL);
-            deadline = self.deadline.max(Instant::now() + LOOK_INTERVAL);
         }
     }
 
@@ -196,7 +196,7 @@ impl Client {
     pub(super) fn order(&self, path: &str, particulars: &impl Serialize, wait: Duration) -> Result<Done, Failure> {
         let body = serde_json::to_vec(particulars).map_err(Failure::failed)?;
         let deadline = Instant::now() + wait;
-        match self.ask(&Method::POST, path, body, deadline.max(self.deadline)) {
+        match self.ask(&Method::POST, path, body, deadline) {
             Ok(answer) if answer.status == StatusCode::OK => answer.read(),
             Ok(answer) => Err(answer.failure()),
             Err(Silence::Late) => Err(Failure::failed(format!(
@@ -242,7 +242,8 @@ impl Client {
                 connection.abort();
                 Ok(Answer { address: address.clone(), status, body })
             };
-            timeout_at(answer_by.into(), exchange).await.unwrap_or(Err(Silence::Late))
+            let by = answer_by.max(Instant::now() + ANSWER_MIN);
+            timeout_at(by.into(), exchange).await.unwrap_or(Err(Silence::Late))
         })
     }
 
@@ -252,8 +253,7 @@ impl Client {
             let candidates = self.addresses.candidates();
             let mut reason = None;
             for address in candidates {
-                // A last attempt is made even where no time is left.
-                let by = self.deadline.max(Instant::now() + LOOK_INTERVAL);
+                let by = self.deadline.max(Instant::now() + ANSWER_MIN);
                 match timeout_at(by.into(), TcpStream::connect(&address)).await {
                     Ok(Ok(stream)) => return Ok((address, stream)),
                     Ok(Err(error)) => reason = Some((address, error.to_string())),

@@ -21,7 +21,8 @@ use crate::control::config_view::ConfigView;
 use crate::control::decisions::Choice;
 use crate::control::overview::Overview;
 use crate::control::plan::{self, Next, OnBroker, Plan, Position};
-use crate::control::plugins;
+use crate::control::plugins::{self, Directory};
+use crate::control::tryout;
 use crate::digest;
 use crate::kafka::settings::CONSUMER_BUFFER_BYTES;
 use crate::kafka::start::Begin;
@@ -94,19 +95,31 @@ fn next(live: &Overview, loaded: &Loaded) -> Result<(Next, Problems), Failure> {
     let config = &loaded.config;
     let view = ConfigView::of(config);
     let directory = directory(config);
-    let mut available = plugins::load(config, &runtime(config)?).available;
+    let Directory { mut available, plugins } = plugins::load(config, &runtime(config)?);
     let versions = plan::versions(live, &view, &directory);
     let missing = versions.values().any(|(choice, _)| *choice == Choice::Missing);
+    let all_from_directory = versions.values().all(|(choice, _)| matches!(choice, Choice::Directory(_)));
     for (name, (choice, _)) in versions {
-        // What comes from the host's own copies was checked when it was live; its file here is another one, or none.
-        if let Choice::Stored(_) | Choice::Keep(_) = choice {
-            available.plugins.insert(name, Found::Unused);
+        match choice {
+            // What comes from the host's own copies was checked when it was live; its file here is another one.
+            Choice::Stored(_) => {
+                available.plugins.insert(name, Found::Unused);
+            }
+            // A file that is there and can't be read is no deleted one: it is refused.
+            Choice::Keep(_) => {
+                available.plugins.entry(name).or_insert(Found::Unused);
+            }
+            Choice::Directory(_) | Choice::Missing => {}
         }
     }
     if !missing {
         available.unreadable = None;
     }
     let mut problems = loaded.against_plugins(&available);
+    // Trials need every plugin at hand, and some of them only the host has.
+    if all_from_directory && problems.count(Severity::Error) == 0 {
+        problems.add(&tryout::config(loaded, plugins));
+    }
     problems.add(&loaded.warnings);
     let next = Next { config: view, config_sha256: digest::hex(&config.sha256), directory, ports: ports(&available) };
     Ok((next, problems))
@@ -114,12 +127,12 @@ fn next(live: &Overview, loaded: &Loaded) -> Result<(Next, Problems), Failure> {
 
 /// The versions that are in the plugin directory, of the plugins that routes name.
 fn directory(config: &Config) -> BTreeMap<String, String> {
-    let names = config.routes.iter().flat_map(|route| &route.through).map(|stage| &stage.plugin);
-    let version = |name: &String| {
-        let bytes = std::fs::read(config.plugins.directory.join(format!("{name}.wasm"))).ok()?;
-        Some((name.clone(), digest::hex(&digest::of(&bytes))))
-    };
-    names.filter_map(version).collect()
+    let files = plugins::read(config).files.into_iter();
+    let versions = files.filter_map(|(name, file)| match file {
+        plugins::File::Version(version) => Some((name, digest::hex(&version.sha256))),
+        plugins::File::TooLarge(_) | plugins::File::Unreadable(_) | plugins::File::Unused => None,
+    });
+    versions.collect()
 }
 
 fn ports(available: &Available) -> BTreeMap<String, Vec<String>> {

@@ -79,7 +79,7 @@ fn a_version_that_is_slow_is_rolled_back() {
     let mut case = Case::start("mode = 'canary', share = '50%', errors_max = 1.0, latency_max = '1ms'");
     let old = bytes("identity");
     case.deploy_candidate(&bytes("faulty"));
-    let ended = case.produce_until_it_ends(|_| "spin:10");
+    let ended = case.produce_until_it_ends(|_| "spin:50");
     assert_eq!(ended["outcome"], "aborted", "{ended}");
     assert!(ended["reason"].as_str().is_some_and(|reason| reason.contains("`latency_max`")), "{ended}");
     assert_eq!(case.live(), version(&old));
@@ -108,4 +108,19 @@ fn operators_end_a_trial_as_they_like() {
     case.deploy(&second);
     wait_until("nothing is tried", DEADLINE, || case.order("/api/v1/reload").code == 200 && case.candidate().is_null());
     assert_eq!(case.live(), version(&second));
+}
+
+#[test]
+fn a_trial_begins_anew_with_a_restart_and_what_was_given_up_stays_so() {
+    let mut case = Case::start("mode = 'canary', share = '50%'");
+    let (old, new) = (bytes("identity"), another(bytes("identity"), "second"));
+    case.deploy_candidate(&new);
+    let generation = case.report()["generation"].clone();
+    case.kill_and_start();
+    let report = case.report();
+    assert_eq!((case.live(), &case.candidate()["sha256"]), (version(&old), &version(&new).into()), "{report}");
+    assert_eq!(report["generation"], generation, "what ran before has its number");
+    assert_eq!(case.order("/api/v1/plugins/subject/abort").code, 200);
+    case.kill_and_start();
+    assert_eq!((case.live(), case.candidate()), (version(&old), serde_json::Value::Null));
 }

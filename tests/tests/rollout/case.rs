@@ -6,6 +6,7 @@ use std::ops::Range;
 use midplane::digest;
 use midplane_tests::wait::{DEADLINE, wait_for, wait_until};
 use midplane_tests::{Broker, Folder, Host, Record, http, plugins};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Events of one go, and keys that they have in turn.
@@ -107,6 +108,13 @@ impl Case {
     /// Gives an order.
     pub(crate) fn order(&self, path: &str) -> http::Answer {
         http::post(&self.host.admin(), path, "").expect("the admin surface answers")
+    }
+
+    /// Kills the host, and starts another one in its place.
+    pub(crate) fn kill_and_start(&mut self) {
+        self.host.signal(Signal::KILL);
+        self.host.wait(DEADLINE);
+        self.host = self.folder.start();
     }
 
     /// Produces more events. The value of each is its number, behind what `word` says of it.

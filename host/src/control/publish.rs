@@ -59,11 +59,14 @@ impl Moves {
     /// What moves between two configs, among the topics that there are.
     pub fn between(live: &[Arc<Program>], next: &[Arc<Program>], found: &Found) -> Self {
         let mut moves = Self::default();
-        let home = |id: &str| live.iter().find(|program| program.plans.iter().any(|plan| plan.id == id));
+        // Of ten thousand routes, each is looked up once.
+        let homes = live.iter().flat_map(|program| program.plans.iter().map(move |plan| (plan.id.as_str(), program)));
+        let homes: HashMap<&str, &Arc<Program>> = homes.collect();
         for program in next {
             for plan in &program.plans {
                 let id = plan.was.as_deref().unwrap_or(&plan.id);
-                let Some(origin) = home(id).filter(|origin| origin.group != program.group) else { continue };
+                let origin = homes.get(id).filter(|origin| origin.group != program.group);
+                let Some(origin) = origin else { continue };
                 let both = |topic: &&str| reads(origin, id, topic) && reads(program, &plan.id, topic);
                 let topics = found.present.iter().map(|topic| topic.name.as_str()).filter(both);
                 let topics: BTreeSet<_> = topics.map(str::to_owned).collect();

@@ -2,7 +2,7 @@
 //! programs. Up to the hand-over, whatever fails leaves what is live untouched; from there on nothing can be refused.
 //!
 //! A route that moves to a group without offsets goes on where its old group stood when that one went over. So groups that
-//! lose routes go over first.
+//! lose routes go over first, and what they get from others they read only once it is known where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -127,7 +127,7 @@ pub async fn hand_over(
     let mut starts: HashMap<String, HashMap<Partition, i64>> = HashMap::new();
     for (origin, to) in &moves.by_origin {
         let program = next.live.programs.iter().find(|program| program.group == *origin);
-        let positions = leave(host, shards, origin, program, found, drain_timeout, config).await?;
+        let positions = leave(host, shards, origin, program, found, moves.topics_to(origin), config).await?;
         for (group, topics) in to {
             let moved = positions.iter().filter(|((topic, _), _)| topics.contains(&**topic));
             starts.entry(group.clone()).or_default().extend(moved.cloned());
@@ -139,8 +139,11 @@ pub async fn hand_over(
             drop(shards.retire(&live.group, drain_timeout));
         }
     }
-    for program in next.live.programs.iter().filter(|program| !moves.by_origin.contains_key(&program.group)) {
+    for program in &next.live.programs {
         let starts = starts.remove(&program.group).unwrap_or_default();
+        if !starts.is_empty() && !shards.runs(&program.group) {
+            take_over(host, program, &starts).await;
+        }
         let wanted = wanted(config, program, Arc::new(starts), found, host.tools.cores);
         shards.hand_over(wanted, found, None, drain_timeout)?;
     }
@@ -152,21 +155,37 @@ pub async fn hand_over(
     Ok(())
 }
 
-/// Has a group go over that loses routes, and says where its partitions stood.
+/// Has the broker keep where a group goes on that is about to start.
+async fn take_over(host: &Host, program: &Arc<Program>, starts: &HashMap<Partition, i64>) {
+    let (host, program, starts) = (host.clone(), Arc::clone(program), starts.clone());
+    let group = program.group.clone();
+    let taken = blocking(move || {
+        topics::take_over(&host.connection, &format!("midplane.{}.start", host.instance), &program, &starts)
+    });
+    if let Err(error) = taken.await {
+        // The shards know it all the same, and commit it once they have their partitions.
+        tracing::warn!(group, %error, "Where a group goes on could not be kept yet.");
+    }
+}
+
+/// Has a group go over that loses routes, and says where its partitions stood. Topics that it gets it reads later.
 async fn leave(
     host: &Host,
     shards: &mut Shards,
     group: &str,
     program: Option<&Arc<Program>>,
     found: &Found,
-    drain_timeout: Duration,
+    later: BTreeSet<String>,
     config: &Config,
 ) -> Result<Vec<(Partition, i64)>, shards::Error> {
+    let drain_timeout = config.host.drain_timeout;
     let mut positions = match program {
         Some(program) => {
             let (sender, receiver) = std::sync::mpsc::channel();
             let count = shards.count_of(group);
             let wanted = wanted(config, program, Starts::default(), found, host.tools.cores);
+            // All that run have to say where they stand: whether they are too many is for later, too.
+            let wanted = Wanted { shards: count, later, ..wanted };
             shards.hand_over(wanted, found, Some(sender), drain_timeout)?;
             blocking(move || {
                 let deadline = Instant::now() + CUTOVER_TIMEOUT;
@@ -204,5 +223,5 @@ fn wanted(config: &Config, program: &Arc<Program>, starts: Starts, found: &Found
     let partitions = found.present.iter().filter(|topic| read.contains(&topic.name));
     let partitions = partitions.map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
     let shards = shards::count(group, config.groups.len(), cores, partitions);
-    Wanted { program: Arc::clone(program), shards, starts }
+    Wanted { program: Arc::clone(program), shards, starts, later: BTreeSet::new() }
 }

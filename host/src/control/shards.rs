@@ -1,6 +1,6 @@
 //! The shards of this host: how many a group has, starting their threads, and stopping them. What they do is theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -75,6 +75,8 @@ pub struct Wanted {
     pub shards: usize,
     /// Where partitions begin that the group has no offset for: those whose routes another group had.
     pub starts: Starts,
+    /// The topics that it is not to begin to read yet.
+    pub later: BTreeSet<String>,
 }
 
 /// All shards.
@@ -113,14 +115,20 @@ impl Shards {
         positions: Option<std::sync::mpsc::Sender<Vec<(Partition, i64)>>>,
         drain_timeout: Duration,
     ) -> Result<(), Error> {
-        let Wanted { program, shards, starts } = wanted;
+        let Wanted { program, shards, starts, later } = wanted;
         let name = program.group.clone();
+        let before = self.groups.get(&name).map(|group| group.handover.newest());
+        let reads = |topic: &String| before.as_ref().is_some_and(|before| before.topics.contains(topic));
+        let mut topics = topics::of_group(&program, &found.present);
+        topics.retain(|topic| !later.contains(topic) || reads(topic));
+        let starts =
+            before.as_ref().map_or(Starts::clone(&starts), |before| still_valid(&before.starts, &starts, &topics));
         let output = |name: &String| (name.clone(), found.sizes.record_bytes_max(name, &self.connection));
         let written = program.written();
         let written = written.iter().map(|number| program.topics[usize::from(*number)].as_str());
         let batch_bytes_max = found.sizes.batch_bytes_max(written);
         let cutover = Cutover {
-            topics: topics::of_group(&program, &found.present),
+            topics,
             outputs: program.topics.iter().map(output).collect(),
             positions: positions.map(Mutex::new),
             program,
@@ -217,6 +225,11 @@ impl Shards {
         shards.all(|shard| shard.health.generation() >= generation)
     }
 
+    /// Whether a group runs.
+    pub fn runs(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
     /// How many shards a group has.
     pub fn count_of(&self, group: &str) -> usize {
         self.groups.get(group).map_or(0, |group| group.shards.len())
@@ -294,6 +307,14 @@ impl Shards {
     }
 }
 
+/// Where partitions begin, with what was said of others before: they may not have been assigned since.
+fn still_valid(before: &Starts, now: &Starts, topics: &[String]) -> Starts {
+    let read = before.iter().filter(|((topic, _), _)| topics.iter().any(|read| **read == **topic));
+    let mut starts: HashMap<_, _> = read.map(|(partition, start)| (partition.clone(), *start)).collect();
+    starts.extend(now.iter().map(|(partition, start)| (partition.clone(), *start)));
+    Starts::new(starts)
+}
+
 /// Tells shards to stop, and gives their threads. One that has ended already doesn't hear it.
 fn drain(shards: &mut dyn Iterator<Item = Running>, timeout: Duration) -> Vec<JoinHandle<()>> {
     let stop = |shard: Running| {
@@ -323,6 +344,16 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::config::model::{OutOfRange, Start};
+
+    #[test]
+    fn where_partitions_begin_holds_until_their_topic_is_read_no_more() {
+        let starts = |list: &[(&str, i64)]| -> Starts {
+            Arc::new(list.iter().map(|(topic, start)| (((*topic).into(), 0), *start)).collect())
+        };
+        let topics = ["a", "b", "c"].map(str::to_owned);
+        let valid = still_valid(&starts(&[("a", 1), ("b", 2), ("gone", 3)]), &starts(&[("b", 20), ("c", 30)]), &topics);
+        assert_eq!(valid, starts(&[("a", 1), ("b", 20), ("c", 30)]));
+    }
 
     #[test]
     fn cores_are_divided_among_groups() {

@@ -1,7 +1,7 @@
 //! The topics that a config needs: waited for, made or refused before anything runs, and watched while it runs. Decides
 //! nothing about events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -256,6 +256,27 @@ pub fn begin(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Commits where a group without members goes on with partitions that another group had so far: what happens to this process
+/// next doesn't change it.
+///
+/// # Errors
+/// Where the broker doesn't answer, or refuses.
+pub fn take_over(
+    connection: &Connection,
+    client_id: &str,
+    program: &Program,
+    starts: &HashMap<Partition, i64>,
+) -> Result<(), Error> {
+    let settings = ConsumerSettings {
+        connection: connection.clone(),
+        group: program.group.clone(),
+        client_id: client_id.to_owned(),
+        buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
+    };
+    start::take_over(&settings, starts, &program.commit_metadata(), ANSWER_TIMEOUT)?;
+    Ok(())
 }
 
 /// What a group has committed for the partitions of some topics.

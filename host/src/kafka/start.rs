@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::consumer::{Consumer, Partition};
+use super::consumer::{Committed, Consumer, Partition};
 use super::error::{Code, Error};
 use super::settings::ConsumerSettings;
 use super::topics::TopicInfo;
@@ -65,8 +65,37 @@ pub fn resolve(
         client.offsets_at(partitions.iter().map(|(topic, partition)| (*topic, *partition, begin)), left(deadline))?;
     let positions =
         partitions.iter().zip(&offsets).map(|((topic, partition), offset)| (*topic, *partition, *offset, metadata));
-    match client.commit_sync(positions, left(deadline)) {
-        Ok(()) => Ok(Outcome::Begun(partitions.len())),
+    outcome(client.commit_sync(positions, left(deadline)), partitions.len())
+}
+
+/// Commits where a group goes on with partitions that another group had so far, if it has no offset for them. To be called
+/// before a shard of it subscribes.
+///
+/// # Errors
+/// Where the broker doesn't answer in time, or refuses.
+pub fn take_over(
+    settings: &ConsumerSettings,
+    starts: &HashMap<Partition, i64>,
+    metadata: &str,
+    timeout: Duration,
+) -> Result<Outcome, Error> {
+    let deadline = Instant::now() + timeout;
+    let mut client = Consumer::new(settings)?;
+    let partitions = starts.keys().map(|(topic, partition)| (&**topic, *partition));
+    let committed = client.committed(partitions.collect::<Vec<_>>().into_iter(), left(deadline))?;
+    let new = committed.iter().filter(|partition| partition.offset.is_none());
+    let start = |new: &Committed| starts.get(&(Arc::clone(&new.topic), new.partition)).copied();
+    let positions: Vec<_> = new.filter_map(|new| Some((&*new.topic, new.partition, start(new)?, metadata))).collect();
+    if positions.is_empty() {
+        return Ok(Outcome::Seen);
+    }
+    let count = positions.len();
+    outcome(client.commit_sync(positions.into_iter(), left(deadline)), count)
+}
+
+fn outcome(committed: Result<(), Error>, partitions: usize) -> Result<Outcome, Error> {
+    match committed {
+        Ok(()) => Ok(Outcome::Begun(partitions)),
         Err(error) if error.code().is_some_and(has_members) => Ok(Outcome::Elsewhere),
         Err(error) => Err(error),
     }

@@ -3,7 +3,7 @@
 use midplane_tests::{Broker, Record, on_each_broker};
 
 use crate::load::{Course, Load, PARTITIONS};
-use crate::setting::{Setting, marked};
+use crate::setting::{Setting, impatient, marked};
 
 /// Numbers as events of one partition.
 fn numbered(from: usize, to: usize) -> impl Iterator<Item = Record> {
@@ -29,6 +29,13 @@ fn route(name: &str, from: &str, to: &str, group: &str) -> String {
         failure = {{ dead_letter = "letters~" }}
         "#
     )
+}
+
+/// The same config with one shard for each of its groups, whatever the machine has: another number is a case of its own.
+fn with_single_shards(config: &str) -> String {
+    let groups = config.lines().filter_map(|line| line.trim().strip_prefix("group = "));
+    let groups: std::collections::BTreeSet<_> = groups.collect();
+    groups.iter().fold(config.to_owned(), |config, group| format!("{config}\n[groups.{group}]\nshards = 1\n"))
 }
 
 fn setting<'b>(broker: &'b Broker, topics: &[&str], config: &str) -> Setting<'b> {
@@ -196,14 +203,14 @@ const COURSE: Course = Course { from: "in", to: "out", rate: 1000, outputs: 1 };
 /// A route that goes from group to group under a load, and back: its old group keeps other routes of the same topic, routes
 /// of another one, or none.
 fn move_about(broker: &Broker, others: &str) {
-    let config = |group: &str, others: &str| format!("{}{others}", route("moved", "in", "out", group));
-    let setting = Setting::flowing(broker, &config("first", others));
+    let config = |group: &str| with_single_shards(&format!("{}{others}", route("moved", "in", "out", group)));
+    let setting = Setting::flowing(broker, &config("first"));
     ["other", "rest"].iter().for_each(|topic| setting.create(topic, PARTITIONS));
     let host = setting.start();
     let load = Load::start(&setting, COURSE);
     load.wait_for_generation("moved", host.number());
     for group in ["second", "third"] {
-        setting.configure(&config(group, others));
+        setting.configure(&config(group));
         let generation = host.reload_to_another();
         load.wait_for_generation("moved", generation);
         load.wait_for_more();
@@ -251,5 +258,83 @@ on_each_broker!(
         setting.wait_settled("group", "in");
         let _log = host.stop();
         load.finish().assert_versions("marked", &[].into());
+    }
+);
+
+/// Two routes between two groups, each from a topic of its own.
+fn crossed(first: &str, second: &str) -> String {
+    with_single_shards(&format!("{}{}", route("one", "in", "one", first), route("two", "other", "two", second)))
+}
+
+/// Sends so many numbers to both routes of [`crossed`], and waits until they are through.
+fn send_both(setting: &Setting<'_>, numbers: std::ops::Range<usize>, [first, second]: [&str; 2]) {
+    setting.produce("in", numbered(numbers.start, numbers.end));
+    setting.produce("other", numbered(numbers.start, numbers.end));
+    setting.wait_settled(first, "in");
+    setting.wait_settled(second, "other");
+}
+
+on_each_broker!(
+    fn routes_that_change_places_go_on_where_they_stood(broker: &Broker) {
+        let setting = setting(broker, &["in", "other", "one", "two"], &crossed("first", "second"));
+        let host = setting.start();
+        send_both(&setting, 0..100, ["first", "second"]);
+        setting.configure(&crossed("second", "first"));
+        host.reload_to_another();
+        send_both(&setting, 100..200, ["second", "first"]);
+        let _log = host.stop();
+        assert_eq!(values(&setting.all("one")), numbers(0..200));
+        assert_eq!(values(&setting.all("two")), numbers(0..200));
+    }
+);
+
+on_each_broker!(
+    fn a_route_that_moves_on_a_chain_goes_on_where_it_stood(broker: &Broker) {
+        let setting = setting(broker, &["in", "other", "one", "two"], &crossed("first", "second"));
+        let host = setting.start();
+        send_both(&setting, 0..100, ["first", "second"]);
+        // The group that gets the one loses the other.
+        setting.configure(&crossed("second", "third"));
+        host.reload_to_another();
+        send_both(&setting, 100..200, ["second", "third"]);
+        let _log = host.stop();
+        assert_eq!(values(&setting.all("one")), numbers(0..200));
+        assert_eq!(values(&setting.all("two")), numbers(0..200));
+    }
+);
+
+on_each_broker!(
+    fn a_route_that_has_just_moved_goes_on_where_it_stood_after_one_more_reload(broker: &Broker) {
+        let setting = setting(broker, &["in", "other", "one", "two"], &crossed("first", "second"));
+        let host = setting.start();
+        send_both(&setting, 0..100, ["first", "second"]);
+        for (round, group) in ["second", "third", "fourth"].into_iter().enumerate() {
+            setting.configure(&crossed(group, "second"));
+            host.reload_to_another();
+            setting.configure(&format!("{}\n# again\n", crossed(group, "second")));
+            host.reload_to_another();
+            send_both(&setting, 100 * (round + 1)..100 * (round + 2), [group, "second"]);
+        }
+        let _log = host.stop();
+        assert_eq!(values(&setting.all("one")), numbers(0..400));
+        assert_eq!(values(&setting.all("two")), numbers(0..400));
+    }
+);
+
+on_each_broker!(
+    fn a_route_that_has_just_moved_goes_on_where_it_stood_after_a_kill(broker: &Broker) {
+        let config = |group: &str| format!("{}{}", impatient(broker), crossed(group, "second"));
+        let setting = setting(broker, &["in", "other", "one", "two"], &config("first"));
+        let host = setting.start();
+        send_both(&setting, 0..100, ["first", "second"]);
+        // Nothing is in flight: whatever came out twice was committed before.
+        setting.configure(&config("third"));
+        host.reload_to_another();
+        host.host.kill();
+        let host = setting.start();
+        setting.produce("in", numbered(100, 200));
+        setting.wait_settled("third", "in");
+        let _log = host.stop();
+        assert_eq!(values(&setting.all("one")), numbers(0..200));
     }
 );

@@ -32,6 +32,14 @@ pub(crate) fn marked(route: &str, shards: usize) -> String {
     )
 }
 
+/// What a config begins with so that a member that is killed is missed soon.
+pub(crate) fn impatient(broker: &Broker) -> &'static str {
+    match broker.is_embedded() {
+        true => "client = { 'session.timeout.ms' = '1500', 'heartbeat.interval.ms' = '300' }\n",
+        false => "client = { 'session.timeout.ms' = '6000', 'heartbeat.interval.ms' = '1000' }\n",
+    }
+}
+
 /// A folder with a config and a plugin directory, for one broker.
 pub(crate) struct Setting<'b> {
     pub(crate) broker: &'b Broker,

@@ -80,8 +80,23 @@ impl Folder {
         broker
     }
 
+    /// Starts a host by another program, which is given the host's command line behind these words and becomes the host.
+    ///
+    /// # Panics
+    /// When that program can't be started.
+    pub fn spawn_by(&self, program: &[&str]) -> Host {
+        let (first, others) = program.split_first().expect("a program");
+        let mut command = Command::new(first);
+        command.args(others).arg(binary::midplane());
+        self.spawn_program(command, "run", &[])
+    }
+
     fn spawn_command(&self, command: &str, args: &[&str]) -> Host {
-        let mut child = Command::new(binary::midplane())
+        self.spawn_program(Command::new(binary::midplane()), command, args)
+    }
+
+    fn spawn_program(&self, mut program: Command, command: &str, args: &[&str]) -> Host {
+        let mut child = program
             .args([command, "--log-format", "json", "--config"])
             .arg(self.config())
             .args(args)

@@ -4,6 +4,7 @@
 mod deploys;
 mod load;
 mod outputs;
+mod refused;
 mod routes;
 mod setting;
 mod swaps;

@@ -2,6 +2,7 @@
 //! every broker.
 
 mod deploys;
+mod kill;
 mod load;
 mod outputs;
 mod refused;

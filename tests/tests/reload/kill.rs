@@ -1,0 +1,72 @@
+//! A host that is killed in the middle of reloads: what runs afterwards is the old generation or the new one, whole.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use midplane_tests::wait::{DEADLINE, wait_until};
+use midplane_tests::{http, on_each_broker};
+
+use crate::load::{Course, Load};
+use crate::setting::{Marker, Setting, impatient, marked};
+
+const COURSE: Course = Course { from: "in", to: "out", rate: 200, outputs: 2 };
+/// On the embedded broker, and on Kafka, which takes six seconds to miss a member that was killed.
+const ROUNDS: [u32; 2] = [30, 10];
+/// A reload is over after this, mostly.
+const KILL_AFTER_MS_MAX: u64 = 400;
+
+on_each_broker!(
+    fn a_host_killed_in_a_reload_comes_back_with_the_old_generation_or_the_new(broker: &Broker) {
+        let rounds = ROUNDS[usize::from(!broker.is_embedded())];
+        let setting = Setting::flowing(broker, &format!("{}{}", impatient(broker), marked("marked", 1)));
+        let marker = Marker::new();
+        setting.install("marker", &marker.version(0).0);
+        let mut host = setting.start();
+        let load = Load::start(&setting, COURSE);
+        let mut numbers = BTreeMap::from([(host.number(), host.version("marker"))]);
+        let (mut new, mut live) = (0, 0);
+        for round in 1..=rounds {
+            let number = host.number();
+            let (old_bytes, old) = marker.version(live);
+            let (bytes, next) = marker.version(round);
+            load.wait_for_generation("marked", number);
+            setting.install("marker", &bytes);
+            let asking = std::thread::spawn({
+                let admin = host.admin.clone();
+                // It may be killed before it answers, or before it listens to anybody.
+                move || http::post(&admin, "/api/v1/reload", "")
+            });
+            let (begin, wait) = (Instant::now(), random_wait());
+            wait_until("it is time", DEADLINE, || begin.elapsed() >= wait);
+            host.host.kill();
+            let answered = asking.join().expect("no panic").is_ok_and(|answer| answer.code == 200);
+            // Every other time the deployment is taken back while nothing runs.
+            if round % 2 == 0 {
+                setting.install("marker", &old_bytes);
+            }
+            host = setting.start();
+            let (restarted, version) = (host.number(), host.version("marker"));
+            assert!(restarted >= number, "round {round}: generation {restarted} after {number}");
+            assert!([old, next].contains(&version), "round {round}: neither the old version nor the new one runs");
+            assert!(restarted > number || version == old, "round {round}: generation {number} runs something else now");
+            let known = numbers.entry(restarted).or_insert(version);
+            assert_eq!(*known, version, "round {round}: generation {restarted} was something else before");
+            new += u32::from(answered);
+            live = if version == next { round } else { live };
+        }
+        eprintln!("{new} of {rounds} reloads were over when the host was killed");
+        let sent = load.dry_up();
+        setting.wait_settled("group", "in");
+        let _log = host.stop();
+        let outputs = load.collect();
+        outputs.assert_nothing_lost(sent);
+        outputs.assert_versions("marked", &BTreeMap::new());
+        assert_eq!(setting.all("letters"), []);
+    }
+);
+
+/// Some time, as good as any.
+fn random_wait() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(u64::from(now.subsec_nanos()) / 1000 % KILL_AFTER_MS_MAX)
+}

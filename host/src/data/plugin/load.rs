@@ -129,6 +129,9 @@ pub enum Reason {
         /// What it looks like.
         found: String,
     },
+    /// A module or a component that ends before its last section does.
+    #[error("is cut short: its file ends before its last section does")]
+    CutShort,
     /// A core module that says nothing of interfaces.
     #[error("is a core module without the types of its interfaces, expected a component")]
     PlainModule,
@@ -223,6 +226,7 @@ impl Reason {
             Self::NotWasm { .. } => {
                 "build for a WebAssembly target: `cargo build --release --target wasm32-unknown-unknown`"
             }
+            Self::CutShort => "copy it again, whole: to be safe, write it beside its place, and rename it",
             Self::PlainModule => {
                 "export the plugin with the SDK's macro (or any wit-bindgen), and don't strip its custom sections; for \
                  other languages: `wasm-tools component embed`, then `wasm-tools component new`"
@@ -317,10 +321,34 @@ fn component_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Reason> {
         return Err(Reason::TooLarge { bytes: bytes.len() });
     }
     match bytes {
+        [0, b'a', b's', b'm', _, _, 0 | 1, 0, sections @ ..] if is_cut_short(sections) => Err(Reason::CutShort),
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Cow::Borrowed(bytes)),
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => encode(bytes).map(Cow::Owned),
         _ => Err(Reason::NotWasm { found: looks_like(bytes) }),
     }
+}
+
+/// Whether the last section would end behind the end: what a copy looks like that is not done, or never was.
+fn is_cut_short(mut sections: &[u8]) -> bool {
+    // Each section is a kind, a length, and so many bytes.
+    while let [_, rest @ ..] = sections {
+        let Some((length, content)) = leb128(rest) else { return true };
+        let Some(next) = content.get(length..) else { return true };
+        sections = next;
+    }
+    false
+}
+
+/// A number of up to 32 bits as WebAssembly writes it, and what follows.
+fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(5).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, Reason> {

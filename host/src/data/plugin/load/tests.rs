@@ -82,9 +82,19 @@ fn what_is_not_a_component() {
     ");
     let damaged = &component("plugin")[..300];
     assert_snapshot!(refusal(damaged), @"
-    plugin `score` is not a valid component: unexpected end-of-file (at offset 0x87)
-    hint: build it again; `wasm-tools validate FILE.wasm` says more
+    plugin `score` is cut short: its file ends before its last section does
+    hint: copy it again, whole: to be safe, write it beside its place, and rename it
     ");
+}
+
+#[test]
+fn what_is_cut_short() {
+    for whole in [component("plugin"), module(&wit("@0.1.0"), "plugin")] {
+        let cut = (9..whole.len()).filter(|length| super::is_cut_short(&whole[8..*length])).count();
+        let ends_of_sections = whole.len() - 9 - cut;
+        assert!(ends_of_sections < 40, "{ends_of_sections} of {} lengths pass as whole", whole.len());
+        assert!(!super::is_cut_short(&whole[8..]));
+    }
 }
 
 /// A module without types.

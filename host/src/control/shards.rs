@@ -137,14 +137,16 @@ impl Shards {
         match self.groups.get_mut(&name) {
             Some(group) => {
                 group.handover.publish(cutover);
-                if batch_bytes_max < group.batch_bytes_max {
+                // What the broker doesn't say this time is no reason to begin anew.
+                if let Some(smaller) = batch_bytes_max.filter(|bytes| *bytes < group.batch_bytes_max) {
                     // A producer's batches can't be made smaller: others take its place, through the group.
                     drain(&mut group.shards.drain(..), drain_timeout);
-                    group.batch_bytes_max = batch_bytes_max;
+                    group.batch_bytes_max = smaller;
                 }
             }
             None => {
                 let handover = Handover::new(cutover);
+                let batch_bytes_max = batch_bytes_max.unwrap_or(kafka::settings::BATCH_BYTES_MAX);
                 let group = Group { handover, shards: Vec::new(), batch_bytes_max, next_number: 0 };
                 self.groups.insert(name.clone(), group);
             }

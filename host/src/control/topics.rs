@@ -168,10 +168,9 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The largest batch that every one of these topics takes.
-    pub fn batch_bytes_max<'t>(&self, topics: impl Iterator<Item = &'t str>) -> usize {
-        let known = topics.filter_map(|topic| self.batch_bytes_max.get(topic));
-        known.copied().min().unwrap_or(kafka::settings::BATCH_BYTES_MAX)
+    /// The largest batch that every one of these topics takes. None where the broker said it of none of them.
+    pub fn batch_bytes_max<'t>(&self, topics: impl Iterator<Item = &'t str>) -> Option<usize> {
+        topics.filter_map(|topic| self.batch_bytes_max.get(topic)).copied().min()
     }
 
     /// The largest record that is worth trying on a topic. Where the client compresses, only the broker can tell.
@@ -309,9 +308,9 @@ mod tests {
     fn the_smallest_topic_bounds_batches_and_each_bounds_its_records() {
         let sizes = Sizes { batch_bytes_max: BTreeMap::from([("a".to_owned(), 5000), ("b".to_owned(), 2000)]) };
         let batch = |topics: &[&str]| sizes.batch_bytes_max(topics.iter().copied());
-        assert_eq!(batch(&["a", "b", "unknown"]), 2000);
-        assert_eq!(batch(&["a"]), 5000);
-        assert_eq!(batch(&["unknown"]), kafka::settings::BATCH_BYTES_MAX);
+        assert_eq!(batch(&["a", "b", "unknown"]), Some(2000));
+        assert_eq!(batch(&["a"]), Some(5000));
+        assert_eq!(batch(&["unknown"]), None);
         let record = |topic, codec: Option<&str>| {
             let client = codec.map(|codec| ("compression.type".to_owned(), codec.to_owned())).into_iter().collect();
             sizes.record_bytes_max(topic, &Connection { bootstrap: String::new(), client })

@@ -103,6 +103,12 @@ impl ConsumerSettings {
             ("topic.metadata.refresh.interval.ms", "10000".to_owned()),
             ("fetch.queue.backoff.ms", "10".to_owned()),
             ("fetch.error.backoff.ms", "100".to_owned()),
+            // A fetch that leaves a busy partition out, whose records are still queued, holds up the next one while there is
+            // nothing in all others: not for half a second.
+            ("fetch.wait.max.ms", "100".to_owned()),
+            // Each fetch costs something for each partition that is assigned, so that one busy among many idle ones takes
+            // larger bites. `fetch.max.bytes` bounds them all together.
+            ("fetch.message.max.bytes", bytes.clamp(1 << 20, 4 << 20).to_string()),
             ("queued.max.messages.kbytes", (bytes >> 10).to_string()),
             // A response with less than this is a whole one: a fetch over thousands of partitions stays bounded. A record
             // that is larger comes alone.

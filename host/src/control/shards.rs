@@ -12,11 +12,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::status::Status;
 use super::topics::{self, Found};
 use crate::config::model;
-use crate::data::handover::{Cutover, Handover, Starts};
+use crate::data::handover::{Cutover, Handover, Positions, Starts};
 use crate::data::program::Program;
 use crate::data::shard::{Command, Ended, Health, Settings, Shard};
 use crate::kafka::topics::TopicInfo;
-use crate::kafka::{self, Connection, Partition};
+use crate::kafka::{self, Connection};
 
 /// Beyond the drain's own deadline: to leave the group, and to end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ impl Shards {
         &mut self,
         wanted: Wanted,
         found: &Found,
-        positions: Option<std::sync::mpsc::Sender<Vec<(Partition, i64)>>>,
+        positions: Option<Positions>,
         drain_timeout: Duration,
     ) -> Result<(), Error> {
         let Wanted { program, shards, starts, later } = wanted;
@@ -136,13 +136,15 @@ impl Shards {
         };
         match self.groups.get_mut(&name) {
             Some(group) => {
-                group.handover.publish(cutover);
+                // Who is to stop hears it before there is something newer to follow.
+                drain(&mut group.shards.drain(shards.min(group.shards.len())..), drain_timeout);
                 // What the broker doesn't say this time is no reason to begin anew.
                 if let Some(smaller) = batch_bytes_max.filter(|bytes| *bytes < group.batch_bytes_max) {
                     // A producer's batches can't be made smaller: others take its place, through the group.
                     drain(&mut group.shards.drain(..), drain_timeout);
                     group.batch_bytes_max = smaller;
                 }
+                group.handover.publish(cutover);
             }
             None => {
                 let handover = Handover::new(cutover);
@@ -151,15 +153,12 @@ impl Shards {
                 self.groups.insert(name.clone(), group);
             }
         }
-        self.resize(&name, shards, drain_timeout)
+        self.resize(&name, shards)
     }
 
-    fn resize(&mut self, name: &str, count: usize, drain_timeout: Duration) -> Result<(), Error> {
+    fn resize(&mut self, name: &str, count: usize) -> Result<(), Error> {
         let group = self.groups.get_mut(name).expect("the group runs");
         let before = group.shards.len();
-        if count < before {
-            drain(&mut group.shards.drain(count..), drain_timeout);
-        }
         for _ in before..count {
             let group = self.groups.get_mut(name).expect("the group runs");
             let number = group.next_number;

@@ -15,6 +15,9 @@ use crate::kafka::Partition;
 /// Where partitions begin that the group has no offset for, by topic and number.
 pub type Starts = Arc<HashMap<Partition, i64>>;
 
+/// Takes, of each shard, how far it had read its partitions.
+pub type Positions = Sender<Vec<(Partition, i64)>>;
+
 /// What a group's shards go over to.
 pub struct Cutover {
     /// What they follow.
@@ -27,7 +30,7 @@ pub struct Cutover {
     pub starts: Starts,
     /// Where each shard says how far it had read its partitions when it went over, for who has to know: routes that move to
     /// another group go on there.
-    pub positions: Option<Mutex<Sender<Vec<(Partition, i64)>>>>,
+    pub positions: Option<Mutex<Positions>>,
 }
 
 /// The place.

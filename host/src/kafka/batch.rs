@@ -309,7 +309,8 @@ impl Record<'_> {
         }
         // SAFETY: keys and values are lent out where they were received, or uncompressed, as the batch has them. In this
         // version the number of headers follows the value, as a varint: in the least, one byte, which is 0 where there are
-        // none. Brokers take no batch whose records lack it.
+        // none. Kafka takes no batch whose records lack it. Of a broker that looks less closely, a record that ends with its
+        // value would have the one byte read that lies behind it: mostly the next record's, and never written or shown.
         unsafe { *message.payload.cast::<u8>().add(message.len) == 0 }
     }
 }

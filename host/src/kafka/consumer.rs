@@ -226,7 +226,12 @@ impl Consumer {
         let list = List::of(partitions)?;
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
         let result = unsafe { take_error(rdsys::rd_kafka_incremental_assign(self.client.raw(), list.raw())) };
-        self.surface("assign", result)
+        self.surface("assign", result)?;
+        // A pause outlives the assignment that it was made in: a partition that was paused when it went, and that comes back,
+        // would never be fetched. One that isn't paused is left alone.
+        // SAFETY: the client and the list are live.
+        let code = unsafe { rdsys::rd_kafka_resume_partitions(self.client.raw(), list.raw()) };
+        self.check("resume", code.into())
     }
 
     /// Answers [`Happening::Revoke`], lost or not: all of its partitions. Records of them that are still in a batch, or that

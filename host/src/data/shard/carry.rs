@@ -42,6 +42,8 @@ pub(super) struct Flow {
     pub(super) topics: Vec<String>,
     /// Partitions whose offset isn't in the log, and the broker didn't say where the log begins and ends; with their runs.
     pub(super) ranges: Vec<(LaneId, u64)>,
+    /// Whether the shard was told to stop.
+    pub(super) draining: bool,
     /// Whether the drain has ended, and was clean.
     pub(super) drained: Option<bool>,
     pub(super) commit_metadata: String,
@@ -80,10 +82,13 @@ impl Flow {
         Ok(())
     }
 
-    fn take_commands(&mut self) -> Result<(), kafka::Error> {
+    pub(super) fn take_commands(&mut self) -> Result<(), kafka::Error> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Drain { timeout } => self.step(Input::Drain { deadline: self.now() + timeout })?,
+                Command::Drain { timeout } => {
+                    self.draining = true;
+                    self.step(Input::Drain { deadline: self.now() + timeout })?;
+                }
             }
         }
         Ok(())

@@ -13,8 +13,13 @@ use crate::data::program::Program;
 use crate::kafka::{self, Partition, start};
 
 impl Shard {
-    /// Takes the newest generation, if there is one that this shard doesn't follow yet.
+    /// Takes the newest generation, if there is one that this shard doesn't follow yet. A shard that is to stop doesn't: it
+    /// takes no more events, and to subscribe anew while it leaves would keep the group from whoever stays.
     pub(super) fn cut_over(&mut self) -> Result<(), kafka::Error> {
+        self.flow.take_commands()?;
+        if self.flow.draining {
+            return Ok(());
+        }
         let Some((version, next)) = self.handover.newer(self.version) else { return Ok(()) };
         self.version = version;
         self.calls.adopt(&self.program, &next.program);

@@ -127,6 +127,7 @@ impl Shard {
             returning: Vec::new(),
             starts: Arc::clone(&first.starts),
             topics: first.topics.clone(),
+            draining: false,
             ranges: Vec::new(),
             drained: None,
             commit_metadata: program.commit_metadata(),

@@ -26,7 +26,8 @@ pub struct Committed {
 }
 
 impl Consumer {
-    /// Commits these positions (the next offset to read, and what to remember with it); [`Happening::Committed`] answers,
+    /// Commits these positions (the next offset to read, and what to remember with it);
+    /// [`Happening::Committed`](super::Happening::Committed) answers,
     /// with this token.
     ///
     /// # Errors

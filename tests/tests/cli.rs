@@ -109,7 +109,7 @@ fn a_plugin_that_refuses_its_config_is_told_from_the_start() {
         );
         check(&finished, 3, "in `routes.bad`");
         check(&finished, 3, "`[plugin.faulty.config]`");
-        check(&finished, 3, "1 error, ");
+        check(&finished, 3, "1 error");
     }
 }
 

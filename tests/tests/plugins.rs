@@ -396,7 +396,7 @@ fn configure_may_fail() {
         prepared.instantiate().map(drop).unwrap_err()
     };
     insta::assert_snapshot!(error("faulty", "fail"), @"plugin `faulty` refuses its config: told to fail in `configure`");
-    insta::assert_snapshot!(error("faulty", "panic"), @r#"`configure` of plugin `faulty` failed (trap): Plugin panicked. panic="told to panic in `configure`" at="tests/plugins/faulty/src/lib.rs:96:42" (wasm `unreachable` instruction executed)"#);
+    insta::assert_snapshot!(error("faulty", "panic"), @r#"`configure` of plugin `faulty` failed (trap): Plugin panicked. panic="told to panic in `configure`" at="tests/plugins/faulty/src/lib.rs:97:42" (wasm `unreachable` instruction executed)"#);
     insta::assert_snapshot!(error("faulty", "memory"), @"`configure` of plugin `faulty` failed (memory): growing the memory to 68026368 bytes exceeds the limit `memory` of 67108864 bytes");
     insta::assert_snapshot!(error("faulty", "push"), @"`configure` of plugin `faulty` failed (protocol): `results.push` was called outside of `process`");
     insta::assert_snapshot!(error("faulty-typed", "fail"), @"plugin `faulty-typed` refuses its config: told to fail in `configure`");

@@ -2,9 +2,9 @@
 //! one what did not change. Runs apart from the data path, and changes nothing that is live: whatever fails here leaves no
 //! trace but its reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::build::{self, Bound};
@@ -139,6 +139,8 @@ pub struct Tools {
     pub store: Arc<Store>,
     /// Of this machine.
     pub cores: usize,
+    /// What is doubtful about the files and was said: each reload would say it again.
+    pub told: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Prepares what a config, the directory and the operators' decisions ask for. `sha256` is of the config on the disk, which is
@@ -177,7 +179,7 @@ pub fn prepare(
     let mut selection = selector(&loaded.config, live, tools).of_directory(&decisions, last.as_deref());
     decisions.plugins.retain(|name, _| !selection.ended.contains(name));
     let (present, drift) = (std::mem::take(&mut selection.present), std::mem::take(&mut selection.drift));
-    check_plugins(&loaded, &selection)?;
+    check_plugins(&loaded, &selection, tools)?;
     let next = {
         let selector = selector(&loaded.config, live, tools);
         let Selection { directory: Directory { plugins, available }, versions: read, .. } = selection;
@@ -203,7 +205,7 @@ pub fn prepare_stored(path: &Path, number: u64, live: Option<&Live>, tools: &Too
     let loaded = config::load_stored(path, files).map_err(Error::Config)?;
     check_against_live(&loaded.config, live)?;
     let selection = selector(&loaded.config, live, tools).of_manifest(&manifest);
-    check_plugins(&loaded, &selection)?;
+    check_plugins(&loaded, &selection, tools)?;
     let versions = Versions { plugins: selection.directory.plugins, candidates: Candidates::new() };
     let files = Files { live: selection.versions, tried: BTreeMap::new() };
     bind(Arc::new(loaded), versions, files, live, tools)
@@ -342,13 +344,14 @@ fn check_against_live(next: &Config, live: Option<&Live>) -> Result<(), Error> {
 }
 
 /// Refuses a config that asks for what its plugins don't have.
-fn check_plugins(loaded: &Loaded, selection: &Selection) -> Result<(), Error> {
+fn check_plugins(loaded: &Loaded, selection: &Selection, tools: &Tools) -> Result<(), Error> {
     let mut problems = loaded.against_plugins(&selection.directory.available);
     problems.add(&loaded.warnings);
     if problems.count(Severity::Error) > 0 {
         return Err(Error::Config(problems));
     }
-    for warning in &problems.list {
+    let mut told = tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+    for warning in problems.list.iter().filter(|warning| told.insert(warning.message.clone())) {
         tracing::warn!(offending = warning.offending, problem = warning.message, "The config has a doubtful part.");
     }
     Ok(())

@@ -90,7 +90,7 @@ pub async fn run(loaded: Result<Loaded, Problems>, path: &Path, last_known_good:
     let store = Arc::new(data.open_store()?);
     let runtime = Runtime::new(RuntimeOptions { cache_directory: Some(data.compile_cache()) })?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let tools = Tools { runtime, data, store, cores };
+    let tools = Tools { runtime, data, store, cores, told: Arc::default() };
     let (next, begin) = blocking({
         let (tools, path) = (tools.clone(), path.to_owned());
         move || first::prepare(loaded, &path, last_known_good, &tools)

@@ -13,7 +13,7 @@ use crate::setting::{Marker, PATIENCE, Running, Setting, marked};
 use crate::usage::{Usage, percentiles};
 
 /// How many swaps are measured, if `MIDPLANE_TEST_SWAPS` doesn't say it.
-const SWAPS: u32 = 1000;
+const SWAPS: u32 = 300;
 /// How many come before, until everything is there that a host needs.
 const WARM_UP: u32 = 100;
 /// What a swap may add to the memory that the process holds, beside the noise of an allocator.

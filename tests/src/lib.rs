@@ -31,24 +31,6 @@ pub use wait::{DEADLINE, wait_until};
 /// One test body as two tests, `NAME::on_embedded_broker` and `NAME::on_kafka`: `cargo verify` counts them by these names.
 #[macro_export]
 macro_rules! on_each_broker {
-    // For what doesn't hold, and is known not to: it is shown as left out, and runs with `--ignored`.
-    (left_out: $why:literal, fn $name:ident($broker:ident: &Broker) $body:block) => {
-        fn $name($broker: &$crate::Broker) $body
-
-        mod $name {
-            #[test]
-            #[ignore = $why]
-            fn on_embedded_broker() {
-                super::$name(&$crate::Broker::embedded());
-            }
-
-            #[test]
-            #[ignore = $why]
-            fn on_kafka() {
-                super::$name(&$crate::Broker::kafka());
-            }
-        }
-    };
     ($(#[$attribute:meta])* fn $name:ident($broker:ident: &Broker) $body:block) => {
         $(#[$attribute])*
         fn $name($broker: &$crate::Broker) $body

@@ -188,6 +188,7 @@ impl Shards {
         let health = Arc::new(Health::default());
         self.status.shard(name.clone(), &health);
         let settings = Settings {
+            name: name.clone(),
             connection: self.connection.clone(),
             client_id: format!("midplane.{group}.{}.{number}", self.instance),
             consumer_buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,

@@ -5,6 +5,7 @@
 //! begin, what to commit and when to give a partition back is the driver's.
 
 mod ends;
+mod leave;
 mod offsets;
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,7 @@ use super::native::{
     timeout_ms,
 };
 use super::settings::ConsumerSettings;
+use leave::Leaving;
 pub use offsets::Committed;
 
 /// The events that a consumer's queue carries.
@@ -73,13 +75,17 @@ pub struct Consumer {
     strays: Vec<Event>,
     /// Where partitions stand whose last entry was no record; see [`Self::straighten`].
     ended: HashMap<Partition, i64>,
+    /// What the client has been told to fetch, and not to leave since.
+    assigned: HashSet<Partition>,
+    /// Partitions that the client fetches no more, since their offset is out of range.
+    stopped: HashSet<Partition>,
     /// Whether a rebalance waits for its answer.
     rebalancing: bool,
     /// Rebalances, results of commits, errors.
     events: Queue,
     /// Records, errors and ends of all partitions assigned.
     records: Queue,
-    closing: bool,
+    leaving: Leaving,
     client: Arc<Client>,
     /// Keys and values of a record, on average: sizes the first read of a batch that is bounded by bytes.
     record_bytes: usize,
@@ -102,10 +108,12 @@ impl Consumer {
             names: HashSet::new(),
             strays: Vec::new(),
             ended: HashMap::new(),
+            assigned: HashSet::new(),
+            stopped: HashSet::new(),
             rebalancing: false,
             events,
             records: Queue::new(&client),
-            closing: false,
+            leaving: Leaving::No,
             client,
             record_bytes: 0,
             _not_sync: std::marker::PhantomData,
@@ -221,12 +229,16 @@ impl Consumer {
             })?;
             // SAFETY: both queues are live, and of one client.
             unsafe { rdsys::rd_kafka_queue_forward(queue.raw(), self.records.raw()) };
-            self.stands(topic, partition, None);
+            self.forget(topic, partition);
         }
-        let list = List::of(partitions)?;
+        let list = List::of(partitions.clone())?;
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
         let result = unsafe { take_error(rdsys::rd_kafka_incremental_assign(self.client.raw(), list.raw())) };
         self.surface("assign", result)?;
+        for (topic, partition, _) in partitions {
+            let name = self.name(topic);
+            self.assigned.insert((name, partition));
+        }
         // A pause outlives the assignment that it was made in: a partition that was paused when it went, and that comes back,
         // would never be fetched. One that isn't paused is left alone.
         // SAFETY: the client and the list are live.
@@ -234,7 +246,7 @@ impl Consumer {
         self.check("resume", code.into())
     }
 
-    /// Answers [`Happening::Revoke`], lost or not: all of its partitions. Records of them that are still in a batch, or that
+    /// Answers [`Happening::Revoke`], lost or not: all of its partitions, also those that were never assigned. Records of them that are still in a batch, or that
     /// a drain still delivers, are not this member's any more.
     ///
     /// # Errors
@@ -243,12 +255,18 @@ impl Consumer {
         &mut self,
         partitions: impl ExactSizeIterator<Item = (&'a str, i32)> + Clone,
     ) -> Result<(), Error> {
-        for (topic, partition) in partitions.clone() {
-            self.stands(topic, partition, None);
+        // The client refuses the whole where it was never told of one of them: those that go before it was known where they
+        // begin.
+        let mut known = Vec::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            self.forget(topic, partition);
+            let name = self.name(topic);
+            if self.assigned.remove(&(name, partition)) {
+                known.push((topic, partition));
+            }
         }
         self.straighten();
-        let invalid = i64::from(rdsys::RD_KAFKA_OFFSET_INVALID);
-        let list = List::of(partitions.map(|(topic, partition)| (topic, partition, invalid)))?;
+        let list = self.list_of(known.into_iter())?;
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
         let result = unsafe { take_error(rdsys::rd_kafka_incremental_unassign(self.client.raw(), list.raw())) };
         self.surface("unassign", result)
@@ -314,6 +332,10 @@ impl Consumer {
     /// # Errors
     /// Where the partition isn't assigned, or the client doesn't answer in time.
     pub fn resume_at(&mut self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<(), Error> {
+        let name = self.name(topic);
+        if self.stopped.contains(&(name, partition)) {
+            return self.restart(topic, partition, offset);
+        }
         self.seek(topic, partition, offset, timeout)?;
         self.resume(topic, partition)
     }
@@ -364,25 +386,6 @@ impl Consumer {
         List::of(partitions.map(|(topic, partition)| (topic, partition, invalid)))
     }
 
-    /// Begins to leave the group: what is assigned is revoked through [`Self::poll`], as ever, until [`Self::is_closed`].
-    ///
-    /// # Errors
-    /// Where the client can't go on; there is nothing to wait for then.
-    pub fn close(&mut self) -> Result<(), Error> {
-        if std::mem::replace(&mut self.closing, true) {
-            return Ok(());
-        }
-        // SAFETY: the client and the queue are live. The queue is the one that the group's events come through already.
-        let result = unsafe { take_error(rdsys::rd_kafka_consumer_close_queue(self.client.raw(), self.events.raw())) };
-        self.surface("leave the group", result)
-    }
-
-    /// Whether the group has been left.
-    pub fn is_closed(&self) -> bool {
-        // SAFETY: the client is live.
-        unsafe { rdsys::rd_kafka_consumer_closed(self.client.raw()) != 0 }
-    }
-
     fn surface(&self, action: &'static str, result: Result<(), (Code, String)>) -> Result<(), Error> {
         let Err((code, message)) = result else {
             return Ok(());
@@ -398,31 +401,6 @@ impl Consumer {
             Code::NONE => Ok(()),
             Code::FATAL => Err(self.client.fatal().unwrap_or(Error::Refused { action, code })),
             code => Err(Error::Refused { action, code }),
-        }
-    }
-}
-
-impl Drop for Consumer {
-    /// Leaves the group as well as it can be done without waiting long: what is assigned is given back, nothing is committed.
-    fn drop(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        if self.close().is_err() {
-            return;
-        }
-        let deadline = Instant::now() + PATIENCE;
-        while !self.is_closed() && Instant::now() < deadline {
-            let answered = match self.poll(Duration::from_millis(10)) {
-                // None of them: the group is being left.
-                Some(Happening::Assign(_)) => self.assign([].into_iter()),
-                Some(Happening::Revoke { partitions, .. }) => {
-                    self.unassign(partitions.iter().map(|(topic, partition)| (&**topic, *partition)))
-                }
-                _ => Ok(()),
-            };
-            if let Err(error) = answered {
-                tracing::debug!(%error, "The group is left without handing its partitions over.");
-                return;
-            }
         }
     }
 }

@@ -47,8 +47,10 @@ pub(crate) fn producer(broker: &Broker) -> Producer {
 }
 
 pub(crate) fn consumer_settings(broker: &Broker, group: &str) -> ConsumerSettings {
+    // A member that goes without a word is not missed before a test has failed of it.
+    let client = BTreeMap::from([("session.timeout.ms".to_owned(), "300000".to_owned())]);
     ConsumerSettings {
-        connection: connection(broker.servers()),
+        connection: Connection { client, ..connection(broker.servers()) },
         group: group.to_owned(),
         client_id: broker.unique("member"),
         buffer_bytes: 8 << 20,

@@ -29,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) ends: BTreeMap<i32, i64>,
     pub(crate) errors: Vec<(Code, i32)>,
     pub(crate) committed: Vec<Answer>,
+    /// How often it was assigned something, perhaps nothing.
+    pub(crate) rounds: usize,
     /// Overrides where partitions begin.
     begin: Option<i64>,
 }
@@ -50,6 +52,7 @@ impl Member {
             ends: BTreeMap::new(),
             errors: Vec::new(),
             committed: Vec::new(),
+            rounds: 0,
             begin,
         }
     }
@@ -84,6 +87,7 @@ impl Member {
     pub(crate) fn answer(&mut self, happening: Happening) {
         match happening {
             Happening::Assign(partitions) => {
+                self.rounds += 1;
                 let positions = start::positions(&mut self.consumer, &partitions, &HashMap::new(), "", PATIENCE)
                     .expect("positions");
                 let begin = self.begin;
@@ -103,7 +107,7 @@ impl Member {
     }
 
     #[track_caller]
-    pub(crate) fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(Instant::now() < deadline, "in vain: {what}; {} records, ends {:?}", self.records.len(), self.ends);
@@ -116,8 +120,6 @@ impl Member {
     }
 
     pub(crate) fn leave(mut self) {
-        self.consumer.close().expect("closing");
-        self.until("the group is left", |member| member.consumer.is_closed());
-        assert!(self.assigned.is_empty(), "what was assigned is revoked first");
+        assert!(self.consumer.leave(PATIENCE).expect("leaving"), "the group is left");
     }
 }

@@ -83,45 +83,45 @@ on_each_broker!(
     }
 );
 
-fn the_last_route_of_a_topic_put_back_goes_on_at_the_old_offset(broker: &Broker) {
-    let one = route("one", "in", "one", "group");
-    let both = format!("{one}{}", route("other", "other", "two", "group"));
-    let setting = setting(broker, &["in", "one", "other", "two"], &both);
-    let host = setting.start();
-    let mut sent = 0;
-    let mut produce = || {
-        setting.produce("in", numbered(sent, sent + 50));
-        setting.produce("other", numbered(sent, sent + 50));
-        sent += 50;
-    };
-    produce();
-    setting.wait_for("two", 50);
-    // Each time with time for the group to notice, and to go on.
-    for _ in 0..2 {
+on_each_broker!(
+    fn the_last_route_of_a_topic_put_back_goes_on_at_the_old_offset(broker: &Broker) {
+        let one = route("one", "in", "one", "group");
+        let both = format!("{one}{}", route("other", "other", "two", "group"));
+        let setting = setting(broker, &["in", "one", "other", "two"], &both);
+        let host = setting.start();
+        let mut sent = 0;
+        let mut produce = || {
+            setting.produce("in", numbered(sent, sent + 50));
+            setting.produce("other", numbered(sent, sent + 50));
+            sent += 50;
+        };
         produce();
-        setting.configure(&one);
-        host.reload_to_another();
-        produce();
+        setting.wait_for("two", 50);
+        // With time for the group to notice, and without.
+        let rounds = [true, false, false, true, false];
+        for waits in rounds {
+            produce();
+            setting.configure(&one);
+            host.reload_to_another();
+            produce();
+            if waits {
+                setting.wait_settled("group", "in");
+            }
+            setting.configure(&both);
+            host.reload_to_another();
+            produce();
+            if waits {
+                setting.wait_settled("group", "other");
+            }
+        }
         setting.wait_settled("group", "in");
-        setting.configure(&both);
-        host.reload_to_another();
-        produce();
         setting.wait_settled("group", "other");
+        let _log = host.stop();
+        let expected = numbers(0..50 + 150 * rounds.len());
+        assert_eq!(values(&setting.all("one")), expected);
+        assert_eq!(values(&setting.all("two")), expected);
     }
-    setting.wait_settled("group", "in");
-    setting.wait_settled("group", "other");
-    let _log = host.stop();
-    let expected = numbers(0..50 + 2 * 150);
-    assert_eq!(values(&setting.all("one")), expected);
-    assert_eq!(values(&setting.all("two")), expected);
-}
-
-mod the_last_route_of_a_topic_put_back_goes_on_at_the_old_offset {
-    #[test]
-    fn on_embedded_broker() {
-        super::the_last_route_of_a_topic_put_back_goes_on_at_the_old_offset(&midplane_tests::Broker::embedded());
-    }
-}
+);
 
 on_each_broker!(
     fn a_group_that_is_added_begins_where_it_says(broker: &Broker) {

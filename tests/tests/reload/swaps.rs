@@ -13,7 +13,7 @@ use crate::setting::{Marker, PATIENCE, Running, Setting, marked};
 use crate::usage::{Usage, percentiles};
 
 /// How many swaps are measured, if `MIDPLANE_TEST_SWAPS` doesn't say it.
-const SWAPS: u32 = 300;
+const SWAPS: u32 = 1000;
 /// How many come before, until everything is there that a host needs.
 const WARM_UP: u32 = 100;
 /// What a swap may add to the memory that the process holds, beside the noise of an allocator.
@@ -76,7 +76,6 @@ impl<'s> Swapper<'s> {
 }
 
 on_each_broker!(
-    left_out: "fails since the last changes of the shard; not understood yet",
     fn nothing_is_noticed_of_swaps(broker: &Broker) {
         let swaps = std::env::var("MIDPLANE_TEST_SWAPS").map_or(SWAPS, |text| text.parse().expect("a number of swaps"));
         let setting = Setting::flowing(broker, &marked("marked", 2));
@@ -145,7 +144,6 @@ fn report(outputs: &Outputs, times: &[(Duration, Duration)]) {
 }
 
 on_each_broker!(
-    left_out: "fails since the last changes of the shard; not understood yet",
     fn nothing_is_noticed_of_swaps_while_hosts_and_shards_come_and_go(broker: &Broker) {
         let setting = Setting::flowing(broker, &marked("first", 2));
         let other_setting = setting.another(&marked("second", 2));

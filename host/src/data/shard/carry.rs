@@ -20,6 +20,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The clients and the engine of a shard.
 pub(super) struct Flow {
+    /// Of the shard: `GROUP/NUMBER`.
+    pub(super) name: String,
     pub(super) engine: Engine,
     pub(super) lanes: Lanes,
     pub(super) sink: Sink,
@@ -96,10 +98,11 @@ impl Flow {
 
     /// How long to wait for events at most.
     pub(super) fn wait(&self) -> Duration {
-        if !self.happenings.is_empty() || !self.resumes.is_empty() {
+        if !self.happenings.is_empty() {
             return Duration::ZERO;
         }
-        let wait = if self.sink.in_flight() > 0 { BUSY_WAIT } else { IDLE_WAIT };
+        let busy = self.sink.in_flight() > 0 || !self.resumes.is_empty();
+        let wait = if busy { BUSY_WAIT } else { IDLE_WAIT };
         self.engine.next_wakeup().map_or(wait, |due| wait.min(due.saturating_sub(self.now())))
     }
 
@@ -177,7 +180,7 @@ impl Flow {
         }
     }
 
-    fn resume(&mut self, id: LaneId, offset: i64) {
+    pub(super) fn resume(&mut self, id: LaneId, offset: i64) {
         let Some(lane) = self.lanes.rewind(id, offset) else { return };
         if let Err(error) = self.consumer.resume_at(lane.topic(), lane.number(), offset, SEEK_TIMEOUT) {
             tracing::debug!(topic = lane.topic(), partition = lane.number(), offset, %error, "A partition could not be resumed yet.");

@@ -104,8 +104,10 @@ impl Flow {
                 for position in positions {
                     let partition: Partition = (position.topic, position.partition);
                     if program.index.reads(&partition.0) {
-                        self.consumer.restart(&partition.0, partition.1, position.offset)?;
-                        self.take_on(program, partition, position.offset, !position.first)?;
+                        // It is assigned all the time, and only paused. To assign it anew could pass for the answer to a
+                        // rebalance that has just begun.
+                        let lane = self.take_on(program, partition, position.offset, !position.first)?;
+                        self.resume(lane, position.offset);
                     } else {
                         self.retired.push(partition);
                     }

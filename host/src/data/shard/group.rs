@@ -1,6 +1,6 @@
 //! A shard's place in its group: partitions that come, from where they are read, partitions that go, and leaving.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::carry::{Flow, Going};
 use crate::data::engine::{Input, LaneId};
@@ -11,8 +11,8 @@ use crate::kafka::{self, Code, Happening, Partition, start};
 
 /// How long a turn may wait for the group's offsets: the consumer is polled in between.
 pub(super) const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long leaving the group may take.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long leaving the group may take: a round that is under way has to end before, which others hear of with a heartbeat.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
 
 impl Flow {
     /// Deals with what happened to the group since the last turn.
@@ -40,7 +40,7 @@ impl Flow {
     fn happened(&mut self, happening: Happening) -> Result<(), kafka::Error> {
         match happening {
             Happening::Assign(partitions) => {
-                tracing::info!(partitions = partitions.len(), "Partitions were assigned.");
+                tracing::info!(shard = self.name, partitions = partitions.len(), which = %listed(&partitions), "Partitions were assigned.");
                 if partitions.is_empty() {
                     self.consumer.assign(std::iter::empty())?;
                     self.health.assigned();
@@ -108,16 +108,17 @@ impl Flow {
         partition: Partition,
         offset: i64,
         committed: bool,
-    ) -> Result<(), kafka::Error> {
+    ) -> Result<LaneId, kafka::Error> {
         tracing::debug!(topic = &*partition.0, partition = partition.1, offset, "A partition begins.");
         let routes = program.index.routes(&partition.0);
         let label = LaneLabel::new(&partition.0, partition.1);
         let lane = self.lanes.insert(Lane { routes, label, partition, next: offset });
-        self.step(Input::Assigned { lane, position: offset, committed })
+        self.step(Input::Assigned { lane, position: offset, committed })?;
+        Ok(lane)
     }
 
     fn revoke(&mut self, partitions: Vec<Partition>, lost: bool) -> Result<(), kafka::Error> {
-        tracing::info!(partitions = partitions.len(), lost, "Partitions were revoked.");
+        tracing::info!(shard = self.name, partitions = partitions.len(), which = %listed(&partitions), lost, "Partitions were revoked.");
         self.coming.retain(|partition| !partitions.contains(partition));
         self.retired.retain(|partition| !partitions.contains(partition));
         self.returning.retain(|partition| !partitions.contains(partition));
@@ -148,22 +149,54 @@ impl Flow {
 
     /// Leaves the group. Everything is drained by now: what is still revoked is given back at once.
     pub(super) fn leave(&mut self) -> Result<(), kafka::Error> {
-        let deadline = Instant::now() + LEAVE_TIMEOUT;
         for going in std::mem::take(&mut self.going) {
             let partitions: Vec<_> = going.partitions.iter().map(|(topic, number)| (&**topic, *number)).collect();
             self.consumer.unassign(partitions.into_iter())?;
         }
-        self.consumer.close()?;
-        while !self.consumer.is_closed() && Instant::now() < deadline {
-            match self.consumer.poll(Duration::from_millis(10)) {
-                Some(Happening::Assign(_)) => self.consumer.assign(std::iter::empty())?,
-                Some(Happening::Revoke { partitions, .. }) => {
+        // What waits for an answer is answered with what the group takes back anyway.
+        for happening in std::mem::take(&mut self.happenings) {
+            match happening {
+                Happening::Assign(_) => self.consumer.assign(std::iter::empty())?,
+                Happening::Revoke { partitions, .. } => {
                     let partitions: Vec<_> = partitions.iter().map(|(topic, number)| (&**topic, *number)).collect();
                     self.consumer.unassign(partitions.into_iter())?;
                 }
-                _ => {}
+                Happening::Committed { .. } | Happening::Error { .. } => {}
             }
         }
+        if !self.coming.is_empty() {
+            self.consumer.assign(std::iter::empty())?;
+        }
+        if !self.consumer.leave(LEAVE_TIMEOUT)? {
+            tracing::warn!(
+                shard = self.name,
+                "The group was not left in time: it waits for this member's session to end."
+            );
+        }
         Ok(())
+    }
+}
+
+/// Partitions for the log: the first few, in order.
+fn listed(partitions: &[Partition]) -> String {
+    const FEW: usize = 8;
+    let mut names: Vec<_> = partitions.iter().map(|(topic, number)| format!("{topic}/{number}")).collect();
+    names.sort();
+    let more = names.len().saturating_sub(FEW);
+    names.truncate(FEW);
+    let list = names.join(", ");
+    if more == 0 { list } else { format!("{list} and {more} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_the_first_few_partitions() {
+        let partitions = |count| (0..count).rev().map(|number| ("t".into(), number)).collect::<Vec<Partition>>();
+        assert_eq!(listed(&partitions(0)), "");
+        assert_eq!(listed(&partitions(2)), "t/0, t/1");
+        assert_eq!(listed(&partitions(9)), "t/0, t/1, t/2, t/3, t/4, t/5, t/6, t/7 and 1 more");
     }
 }

@@ -38,6 +38,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(50);
 
 /// What a shard is started with.
 pub struct Settings {
+    /// Names it to whoever reads the log: `GROUP/NUMBER`.
+    pub name: String,
     /// Where.
     pub connection: Connection,
     /// Names its clients to the broker; unique among all members.
@@ -89,7 +91,7 @@ impl Shard {
     /// # Errors
     /// Where a client setting is refused.
     pub fn start(settings: Settings, commands: Receiver<Command>, health: Arc<Health>) -> Result<Self, kafka::Error> {
-        let Settings { connection, client_id, handover, .. } = settings;
+        let Settings { name, connection, client_id, handover, .. } = settings;
         let (version, first) = handover.newer(0).expect("something was handed over before there was a shard");
         let program = Arc::clone(&first.program);
         let consumer = Consumer::new(&ConsumerSettings {
@@ -115,6 +117,7 @@ impl Shard {
         }
         health.follows(program.generation);
         let flow = Flow {
+            name,
             engine: Engine::new(engine_settings(&program)),
             lanes: Lanes::default(),
             sink,
@@ -167,6 +170,7 @@ impl Shard {
         self.calls.tell_filters(&self.program);
         let counts = self.flow.sink.counts();
         tracing::info!(
+            shard = self.flow.name,
             group = self.program.group,
             events = self.calls.events(),
             outputs = counts.outputs,

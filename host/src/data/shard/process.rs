@@ -557,8 +557,8 @@ impl Flow {
 pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
     let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
     let partition = lane.partition.clone();
-    if flow.is_going(id) {
-        // Whoever gets the partition finds out for themselves.
+    if flow.is_going(id) || lane.routes.is_empty() {
+        // Whoever gets the partition, or reads its topic again, finds out for themselves.
         return Ok(());
     }
     let (topic, number) = (&*partition.0, partition.1);
@@ -592,5 +592,5 @@ pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Re
     // As if it were assigned anew: what was known of it is about a log that isn't there any more.
     flow.step(Input::Lost { lanes: &[id] })?;
     flow.consumer.restart(topic, number, offset)?;
-    flow.take_on(program, partition.clone(), offset, false)
+    flow.take_on(program, partition.clone(), offset, false).map(drop)
 }

@@ -1,9 +1,9 @@
-//! Where partitions stand whose last entry was no record, so that a rebalance doesn't make the client pass a record over.
-//! Never reads or commits anything.
+//! Where partitions stand whose last entry was no record, so that a rebalance doesn't make the client pass a record over; and
+//! which of them the client has ended to fetch. Never reads or commits anything.
 
 use std::time::Duration;
 
-use super::{Batch, Consumer, Entry, List, partition_code, partition_topic};
+use super::{Batch, Code, Consumer, Entry, List, partition_code, partition_topic};
 
 /// How long the client's own thread may take to note a position: it does no I/O for that.
 const STRAIGHTEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +23,19 @@ impl Consumer {
             last = this;
             let position = if is_record { None } else { Some(place.offset()).filter(|offset| *offset >= 0) };
             self.stands(place.topic(), place.partition(), position);
+            if matches!(entry, Entry::Error { code: Code::AUTO_OFFSET_RESET, .. }) {
+                let name = self.name(place.topic());
+                self.stopped.insert((name, place.partition()));
+            }
+        }
+    }
+
+    /// What was known of a partition is about an assignment that is over.
+    pub(super) fn forget(&mut self, topic: &str, partition: i32) {
+        self.stands(topic, partition, None);
+        if !self.stopped.is_empty() {
+            let name = self.name(topic);
+            self.stopped.remove(&(name, partition));
         }
     }
 

@@ -7,6 +7,10 @@ use kafka_protocol::messages::ApiKey;
 /// How many elements, over all its arrays, a request may have.
 const ELEMENTS_MAX: usize = 200_000;
 
+/// How long a string may be, in bytes: the protocol says so where the length has room for more too. What is kept of one
+/// thus fits into the journals.
+const TEXT_MAX: usize = 0x7fff;
+
 /// How long a request other than Produce may be, in bytes.
 const SMALL_MAX: usize = 4 << 20;
 
@@ -212,7 +216,11 @@ impl<'a> Walk<'a> {
                     Text => usize::try_from(self.rest.try_get_i16().ok()?).ok(),
                     _ => usize::try_from(self.rest.try_get_i32().ok()?).ok(),
                 };
-                self.take(length.unwrap_or(0)).map(drop)
+                let length = length.unwrap_or(0);
+                if matches!(kind, Text) && length > TEXT_MAX {
+                    return None;
+                }
+                self.take(length).map(drop)
             }
             Array(fields) => (0..self.count()?).try_for_each(|_| self.structure(fields)),
             List(kind) => (0..self.count()?).try_for_each(|_| self.value(*kind)),

@@ -90,6 +90,22 @@ fn counts_that_nothing_backs_are_refused() {
     assert!(!is_sound(ApiKey::DescribeGroups, 0, &many), "backed, but too many");
 }
 
+#[test]
+fn strings_that_are_too_long_are_refused() {
+    let body = |length: usize| {
+        let mut body = BytesMut::new();
+        for shift in [0, 7, 14] {
+            let more = if shift < 14 { 0x80 } else { 0 };
+            body.put_u8(((length + 1) >> shift & 0x7f) as u8 | more);
+        }
+        body.put_bytes(b'x', length);
+        body.put_bytes(0, 12);
+        body
+    };
+    assert!(is_sound(ApiKey::Heartbeat, 4, &body(TEXT_MAX)));
+    assert!(!is_sound(ApiKey::Heartbeat, 4, &body(TEXT_MAX + 1)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -1,5 +1,6 @@
 //! The broker as its caller sees it: started, found at an address, shut down. It owns the long-lived tasks: one accepts
-//! connections and owns theirs, one lets time pass for the groups, one deletes what is older than the retention.
+//! connections and owns theirs, one lets time pass for the groups, one for the transactions, one deletes what is older than
+//! the retention.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::settings::Endpoint;
 use crate::storage::folder::Folder;
 use crate::storage::handles::Handles;
 use crate::topics::{Refused, Topics};
+use crate::transactions::coordinator::Coordinator as Transactions;
 use crate::wire::connection;
 use crate::{Error, Settings};
 
@@ -56,7 +58,7 @@ impl Broker {
         })
         .await
         .map_err(|error| Error::Interrupted(error.to_string()))?;
-        let (folder, topics, coordinator) = opened?;
+        let Opened { folder, topics, coordinator, transactions } = opened?;
         let listen = |source| Error::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -64,7 +66,8 @@ impl Broker {
         let advertised = configured.clone().unwrap_or_else(|| Endpoint::of(address));
         let shared = Arc::new(Shared {
             topics,
-            coordinator: Arc::new(coordinator),
+            coordinator,
+            transactions: Arc::new(transactions),
             cluster_id: folder.cluster_id(),
             advertised: configured,
             create_topics_on_demand: settings.create_topics_on_demand,
@@ -73,6 +76,7 @@ impl Broker {
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&shared.coordinator).run());
+        background.spawn(Arc::clone(&shared.transactions).run());
         background.spawn(expire(Arc::clone(&shared), settings.retention));
         tracing::info!(%address, folder = %folder.path().display(), "Embedded broker listens.");
         Ok(Self { address, advertised, shared, stop, accepting, background, folder })
@@ -99,7 +103,8 @@ impl Broker {
         let _ = (&mut self.accepting).await;
         self.background.shutdown().await;
         let shared = Arc::clone(&self.shared);
-        let closed = tokio::task::spawn_blocking(move || shared.topics.close().and(shared.coordinator.close())).await;
+        let close = move || shared.topics.close().and(shared.coordinator.close()).and(shared.transactions.close());
+        let closed = tokio::task::spawn_blocking(close).await;
         tracing::info!(folder = %self.folder.path().display(), "Embedded broker stopped.");
         closed.map_err(|error| Error::Interrupted(error.to_string()))?
     }
@@ -111,10 +116,18 @@ impl Drop for Broker {
     }
 }
 
+/// Everything that is on disk.
+struct Opened {
+    folder: Folder,
+    topics: Arc<Topics>,
+    coordinator: Arc<Coordinator>,
+    transactions: Transactions,
+}
+
 /// Opens everything on disk. Blocks on the file system.
-fn open(settings: &Settings) -> Result<(Folder, Topics, Coordinator), Error> {
+fn open(settings: &Settings) -> Result<Opened, Error> {
     let folder = Folder::open(&settings.data_directory)?;
-    let topics = Topics::open(folder.path(), Arc::new(Handles::default()))?;
+    let topics = Arc::new(Topics::open(folder.path(), Arc::new(Handles::default()))?);
     for (name, wanted) in &settings.topics {
         let made = match topics.get(name) {
             None => topics.create(name, wanted.partitions, false).map(drop),
@@ -129,7 +142,9 @@ fn open(settings: &Settings) -> Result<(Folder, Topics, Coordinator), Error> {
         })?;
     }
     let offsets = Offsets::open(folder.path(), |topic| topics.get_by_id(topic).is_some())?;
-    Ok((folder, topics, Coordinator::new(offsets)))
+    let coordinator = Arc::new(Coordinator::new(offsets));
+    let transactions = Transactions::open(folder.path(), Arc::clone(&topics), Arc::clone(&coordinator))?;
+    Ok(Opened { folder, topics, coordinator, transactions })
 }
 
 /// Accepts connections until told to stop, then waits for them to end.

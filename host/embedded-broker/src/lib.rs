@@ -10,6 +10,7 @@ mod groups;
 mod settings;
 mod storage;
 mod topics;
+mod transactions;
 mod wire;
 
 pub use broker::Broker;

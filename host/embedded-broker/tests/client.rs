@@ -16,6 +16,9 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+#[path = "client/transactions.rs"]
+mod transactions;
+
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -146,9 +149,6 @@ async fn what_is_too_large_or_unknown_is_refused() {
         assert!(missing.topics()[0].error().is_some() && missing.topics()[0].partitions().is_empty());
         let all = consumer.fetch_metadata(None, PATIENCE).unwrap();
         assert_eq!(all.topics().iter().map(|topic| topic.name()).collect::<Vec<_>>(), ["t"]);
-        let transactional = producer(&servers, &[("transactional.id", "x")]);
-        let refused = transactional.init_transactions(PATIENCE).unwrap_err();
-        assert_eq!(refused.rdkafka_error_code(), Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed));
         use rdkafka::producer::{DeliveryResult, ProducerContext};
         struct Outcome(std::sync::mpsc::Sender<Option<KafkaError>>);
         impl rdkafka::ClientContext for Outcome {}
@@ -337,7 +337,9 @@ fn child() {
         let settings = Settings {
             listen: ([127, 0, 0, 1], port).into(),
             data_directory: folder.into(),
-            topics: vec![("t".to_owned(), TopicSettings::default())],
+            topics: [("t", 1), ("u", 2)]
+                .map(|(name, partitions)| (name.to_owned(), TopicSettings { partitions, compacted: false }))
+                .into(),
             ..Settings::default()
         };
         let broker = Broker::start(settings).await.expect("starts");

@@ -26,20 +26,16 @@ use crate::wire::connection::Answer;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
-/// Answers a FindCoordinator request: this node is the coordinator of every group, and of no transaction.
+/// Answers a FindCoordinator request: this node is the coordinator of every group and every transaction.
 pub(super) fn find(shared: &Shared, caller: &Caller, request: FindCoordinatorRequest, version: i16) -> Answer {
     let endpoint = shared.endpoint(caller);
     let (host, port) = (text(endpoint.host), i32::from(endpoint.port));
-    let (error, message) = match request.key_type {
-        GROUP => (0, None),
-        TRANSACTION => {
-            let message = StrBytes::from_static_str("transactions are not supported yet by the embedded broker");
-            (ResponseError::TransactionalIdAuthorizationFailed.code(), Some(message))
-        }
-        _ => (ResponseError::InvalidRequest.code(), None),
+    let error = match request.key_type {
+        GROUP | TRANSACTION => 0,
+        _ => ResponseError::InvalidRequest.code(),
     };
     if version < 4 {
-        let response = FindCoordinatorResponse::default().with_error_code(error).with_error_message(message);
+        let response = FindCoordinatorResponse::default().with_error_code(error);
         return Answer::new(response.with_node_id(NODE).with_host(host).with_port(port));
     }
     let found = request.coordinator_keys.into_iter().map(|key| {
@@ -49,7 +45,6 @@ pub(super) fn find(shared: &Shared, caller: &Caller, request: FindCoordinatorReq
             .with_host(host.clone())
             .with_port(port)
             .with_error_code(error)
-            .with_error_message(message.clone())
     });
     Answer::new(FindCoordinatorResponse::default().with_coordinators(found.collect()))
 }

@@ -9,6 +9,7 @@ mod groups;
 mod metadata;
 mod offsets;
 mod produce;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -21,7 +22,9 @@ use uuid::Uuid;
 
 use crate::groups::coordinator::Coordinator;
 use crate::settings::Endpoint;
+use crate::storage::log::Isolation;
 use crate::topics::Topics;
+use crate::transactions::coordinator::Coordinator as Transactions;
 use crate::wire::connection::{Answer, Closed, Request};
 
 /// The id of the one node.
@@ -30,8 +33,9 @@ const NODE: BrokerId = BrokerId(1);
 /// What the requests of all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) topics: Topics,
+    pub(crate) topics: Arc<Topics>,
     pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) transactions: Arc<Transactions>,
     pub(crate) cluster_id: Uuid,
     /// What clients are told to connect to, where that is not simply what they reached.
     pub(crate) advertised: Option<Endpoint>,
@@ -55,7 +59,7 @@ impl Shared {
 }
 
 /// Every request that is served, with its versions. The newest ones of some are left out: what they add (share groups,
-/// the next group protocol, topic ids in commits) is not served.
+/// the next group protocol, topic ids in commits, transactions with a new epoch each) is not served.
 const SUPPORTED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::Produce, 3..=12),
     (ApiKey::Fetch, 4..=16),
@@ -75,6 +79,10 @@ const SUPPORTED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::DeleteTopics, 1..=6),
     (ApiKey::InitProducerId, 0..=4),
     (ApiKey::OffsetForLeaderEpoch, 2..=4),
+    (ApiKey::AddPartitionsToTxn, 0..=3),
+    (ApiKey::AddOffsetsToTxn, 0..=3),
+    (ApiKey::EndTxn, 0..=3),
+    (ApiKey::TxnOffsetCommit, 0..=3),
     (ApiKey::DescribeConfigs, 1..=4),
     (ApiKey::CreatePartitions, 0..=3),
     (ApiKey::DeleteGroups, 0..=2),
@@ -105,13 +113,17 @@ pub(crate) async fn answer(shared: &Arc<Shared>, caller: Caller, request: Reques
         ApiKey::DescribeGroups => groups::describe(shared, decode(&request)?),
         ApiKey::DeleteGroups => groups::delete(shared, decode(&request)?).await,
         ApiKey::OffsetCommit => commits::commit(shared, decode(&request)?).await,
-        ApiKey::OffsetFetch => commits::fetch(shared, decode(&request)?, request.version),
+        ApiKey::OffsetFetch => commits::fetch(shared, decode(&request)?, request.version).await,
         ApiKey::CreateTopics => admin::create_topics(shared, decode(&request)?, request.version).await,
         ApiKey::DeleteTopics => admin::delete_topics(shared, decode(&request)?, request.version).await,
         ApiKey::CreatePartitions => admin::create_partitions(shared, decode(&request)?).await,
         ApiKey::DescribeConfigs => configs::describe(shared, decode(&request)?),
         ApiKey::IncrementalAlterConfigs => configs::alter(decode(&request)?),
-        ApiKey::InitProducerId => produce::init_producer(shared, decode(&request)?).await,
+        ApiKey::InitProducerId => transactions::init(shared, decode(&request)?, request.version).await,
+        ApiKey::AddPartitionsToTxn => transactions::add_partitions(shared, decode(&request)?, request.version).await,
+        ApiKey::AddOffsetsToTxn => transactions::add_group(shared, decode(&request)?, request.version).await,
+        ApiKey::TxnOffsetCommit => commits::commit_with_transaction(shared, decode(&request)?).await,
+        ApiKey::EndTxn => transactions::end(shared, decode(&request)?, request.version).await,
         ApiKey::ApiVersions => versions(0),
         key => return Err(Closed::UnknownKey(key as i16)),
     };
@@ -152,6 +164,11 @@ pub(crate) fn decodes(request: &Request) -> bool {
         ApiKey::OffsetFetch => decode::<OffsetFetchRequest>(request).is_ok(),
         _ => false,
     }
+}
+
+/// Which records a client may see, as the protocol numbers it.
+fn isolation(level: i8) -> Isolation {
+    if level == 1 { Isolation::Committed } else { Isolation::Uncommitted }
 }
 
 /// The code of an outcome: 0 is fine.

@@ -9,8 +9,8 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
-use super::{Shared, blocking, code, storage};
-use crate::storage::log::Log;
+use super::{Shared, blocking, code, isolation, storage};
+use crate::storage::log::{Isolation, Log};
 use crate::wire::connection::Answer;
 
 /// Times that stand for something else.
@@ -21,13 +21,14 @@ const NEWEST: i64 = -3;
 /// Answers a ListOffsets request.
 pub(super) async fn list(shared: &Arc<Shared>, request: ListOffsetsRequest, version: i16) -> Answer {
     let shared = Arc::clone(shared);
+    let isolation = isolation(request.isolation_level);
     let topics = blocking(move || {
         let topics = request.topics.into_iter().map(|wanted| {
             let topic = shared.topics.get(&wanted.name);
             let partitions = wanted.partitions.into_iter().map(|wanted| {
                 let log = topic.as_ref().and_then(|topic| topic.partition(wanted.partition_index));
                 let found = match log {
-                    Some(log) => look(log, wanted.timestamp),
+                    Some(log) => look(log, wanted.timestamp, isolation),
                     None => Err(ResponseError::UnknownTopicOrPartition),
                 };
                 let (offset, timestamp) = found.unwrap_or((-1, -1));
@@ -47,14 +48,16 @@ pub(super) async fn list(shared: &Arc<Shared>, request: ListOffsetsRequest, vers
     Answer::new(ListOffsetsResponse::default().with_topics(topics))
 }
 
-fn look(log: &Log, timestamp: i64) -> Result<(i64, i64), ResponseError> {
+/// Where a log reaches a time; nowhere, as long as it does so only where the reader may not look.
+fn look(log: &Log, timestamp: i64, isolation: Isolation) -> Result<(i64, i64), ResponseError> {
     let found = match timestamp {
-        LATEST => return Ok((log.end_offset(), -1)),
+        LATEST => return Ok((log.limit(isolation), -1)),
         EARLIEST => return Ok((log.start_offset(), -1)),
         NEWEST => log.find_newest(),
         0.. => log.find_timestamp(timestamp),
         _ => return Err(ResponseError::UnsupportedVersion),
     };
+    let found = found.map(|found| found.filter(|(offset, _)| *offset < log.limit(isolation)));
     found.map(|found| found.unwrap_or((-1, -1))).map_err(|error| storage(&error))
 }
 

@@ -1,4 +1,4 @@
-//! Writing: Produce and InitProducerId.
+//! Writing: Produce, in transactions or outside of any.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,15 +7,14 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{
-    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
-};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
-use super::{Shared, blocking, code, storage, text};
+use super::{Shared, blocking, storage, text};
 use crate::storage::batch::{Header, Wrong};
 use crate::storage::log::{AppendError, Appended};
 use crate::storage::producers::Sequence;
 use crate::topics::Topic;
+use crate::transactions::machine::Producer;
 use crate::wire::connection::{Answer, Closed};
 
 /// How large a batch may be, in bytes: Kafka's `max.message.bytes`.
@@ -31,11 +30,15 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: ProduceRequest) -> Res
     let shared = Arc::clone(shared);
     let responses = blocking(move || {
         let now = SystemTime::now();
+        let transactional_id = request.transactional_id.as_ref().map(|id| id.0.as_str());
         let topics = request.topic_data.into_iter().map(|data| {
             let topic = shared.topics.get(&data.name.0);
             let append = |partition: PartitionProduceData| match refused {
                 Some(refused) => respond(partition.index, Err(refused)),
-                None => respond(partition.index, append(topic.as_deref(), &partition, now)),
+                None => {
+                    let appended = append(&shared, topic.as_deref(), &partition, transactional_id, now);
+                    respond(partition.index, appended)
+                }
             };
             let partitions = data.partition_data.into_iter().map(append).collect();
             TopicProduceResponse::default().with_name(data.name).with_partition_responses(partitions)
@@ -51,16 +54,17 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: ProduceRequest) -> Res
 
 /// What is wrong with a request as a whole.
 fn refuse(request: &ProduceRequest) -> Option<Refused> {
-    if !matches!(request.acks, -1..=1) {
-        return Some((ResponseError::InvalidRequiredAcks, None));
-    }
-    let transactional = request.transactional_id.is_some();
-    transactional.then_some((ResponseError::TransactionalIdAuthorizationFailed, Some(NO_TRANSACTIONS)))
+    let known = matches!(request.acks, -1..=1);
+    (!known).then_some((ResponseError::InvalidRequiredAcks, None))
 }
 
-const NO_TRANSACTIONS: &str = "transactions are not supported yet by the embedded broker";
-
-fn append(topic: Option<&Topic>, data: &PartitionProduceData, now: SystemTime) -> Result<Appended, Refused> {
+fn append(
+    shared: &Shared,
+    topic: Option<&Topic>,
+    data: &PartitionProduceData,
+    transactional_id: Option<&str>,
+    now: SystemTime,
+) -> Result<Appended, Refused> {
     let log = topic.and_then(|topic| topic.partition(data.index));
     let log = log.ok_or((ResponseError::UnknownTopicOrPartition, None))?;
     let bytes: &Bytes = data.records.as_ref().ok_or((ResponseError::InvalidRecord, Some("no records")))?;
@@ -72,14 +76,20 @@ fn append(topic: Option<&Topic>, data: &PartitionProduceData, now: SystemTime) -
             (ResponseError::UnsupportedForMessageFormat, Some("record batches before version 2 are not supported"))
         }
         Wrong::Short | Wrong::Corrupt => (ResponseError::CorruptMessage, None),
-        Wrong::Inconsistent => {
-            (ResponseError::InvalidRecord, Some("expected one batch, numbered from 0, not transactional"))
-        }
+        Wrong::Inconsistent => (ResponseError::InvalidRecord, Some("expected one batch of records, numbered from 0")),
     })?;
+    if header.is_transactional() && transactional_id.is_none() {
+        return Err((ResponseError::TransactionalIdAuthorizationFailed, Some("expected a transactional id")));
+    }
     log.append(&header, bytes, now).map_err(|error| match error {
         AppendError::Sequence(Sequence::OldDuplicate) => (ResponseError::DuplicateSequenceNumber, None),
         AppendError::Sequence(Sequence::Fenced) => (ResponseError::InvalidProducerEpoch, None),
         AppendError::Sequence(_) => (ResponseError::OutOfOrderSequenceNumber, None),
+        AppendError::Transaction => {
+            let producer = Producer { id: header.producer_id, epoch: header.producer_epoch };
+            let why = transactional_id.map(|id| shared.transactions.why_refused(id, producer));
+            (why.unwrap_or(ResponseError::InvalidTxnState), None)
+        }
         AppendError::Deleted => (ResponseError::UnknownTopicOrPartition, None),
         AppendError::File(error) => (storage(&error), None),
     })
@@ -95,19 +105,4 @@ fn respond(index: i32, outcome: Result<Appended, Refused>) -> PartitionProduceRe
             .with_log_start_offset(-1)
             .with_error_message(message.map(text)),
     }
-}
-
-/// Gives a producer its id; one with a transactional id is refused.
-pub(super) async fn init_producer(shared: &Arc<Shared>, request: InitProducerIdRequest) -> Answer {
-    let outcome = if request.transactional_id.is_some() {
-        Err(ResponseError::TransactionalIdAuthorizationFailed)
-    } else {
-        let shared = Arc::clone(shared);
-        blocking(move || shared.topics.new_producer_id().map_err(|error| storage(&error))).await
-    };
-    let response = InitProducerIdResponse::default().with_error_code(code(&outcome));
-    Answer::new(match outcome {
-        Ok(id) => response.with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(_) => response.with_producer_id(ProducerId(-1)).with_producer_epoch(-1),
-    })
 }

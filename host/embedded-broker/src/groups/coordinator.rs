@@ -1,7 +1,7 @@
 //! All groups of the broker: hands requests to their state machines, keeps those who wait for an answer, and lets time
 //! pass for them. It owns the locks; decisions are the machines'.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,6 +161,35 @@ impl Coordinator {
     /// Commits offsets durably. Blocks on the file system.
     pub(crate) fn commit(&self, group: &str, offsets: Vec<(Partition, Committed)>) -> Result<(), Error> {
         self.offsets().commit(group, offsets)
+    }
+
+    /// Whether offsets may be committed by whom with a transaction. Unlike [`Coordinator::may_commit`], a producer that
+    /// doesn't say for which member it does so is believed, and a round that is under way is no reason to refuse.
+    pub(crate) fn may_commit_with_transaction(
+        &self,
+        group: &str,
+        member_id: &str,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
+        match self.running().groups.get(group) {
+            Some(group) => group.may_commit_with_transaction(member_id, generation),
+            None if generation < 0 => Ok(()),
+            None => Err(ResponseError::IllegalGeneration),
+        }
+    }
+
+    /// Commits the offsets of a transaction durably, and has `then` done before anyone else commits any: done again after
+    /// a crash in between, it must not undo what came later. Blocks on the file system.
+    pub(crate) fn commit_transaction(
+        &self,
+        offsets: BTreeMap<String, Vec<(Partition, Committed)>>,
+        then: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut all = self.offsets();
+        for (group, offsets) in offsets {
+            all.commit(&group, offsets)?;
+        }
+        then()
     }
 
     /// What a group committed: for these partitions, or all.

@@ -407,6 +407,12 @@ impl Group {
         }
     }
 
+    /// Whether offsets may be committed with a transaction: by a member of this generation, or for nobody in particular.
+    pub(crate) fn may_commit_with_transaction(&self, member_id: &str, generation: i32) -> Result<(), ResponseError> {
+        let anyone = generation < 0 && (member_id.is_empty() || self.members.is_empty());
+        if anyone { Ok(()) } else { self.check_member(member_id, generation) }
+    }
+
     /// When [`Group::tick`] has something to do next.
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
         let round = match self.state {

@@ -145,6 +145,27 @@ fn who_may_commit() {
 }
 
 #[test]
+fn who_may_commit_with_a_transaction() {
+    let check = |group: &Group, member, generation, expected: Result<(), ResponseError>| {
+        assert_eq!(group.may_commit_with_transaction(member, generation), expected, "{member} {generation}");
+    };
+    let empty = Group::default();
+    check(&empty, "", -1, Ok(()));
+    check(&empty, "a", 1, Err(ResponseError::UnknownMemberId));
+    let mut group = stable();
+    check(&group, "", -1, Ok(()));
+    check(&group, "a", 1, Ok(()));
+    check(&group, "a", 0, Err(ResponseError::IllegalGeneration));
+    check(&group, "a", -1, Err(ResponseError::IllegalGeneration));
+    check(&group, "x", 1, Err(ResponseError::UnknownMemberId));
+    enter(&mut group, 5, "c", 200);
+    group.join(6, join("a", "m"), 200);
+    group.join(7, join("b", "m"), 200);
+    check(&group, "a", 2, Ok(()));
+    check(&group, "a", 1, Err(ResponseError::IllegalGeneration));
+}
+
+#[test]
 fn who_missed_an_answer_gets_it_again() {
     let mut group = stable();
     let answers = joined(&group.join(9, join("b", "m"), 200));

@@ -1,7 +1,7 @@
 //! The layout of a record batch (version 2): its header, its checksum, its whole within a buffer. It never looks into the
 //! records, which may be compressed, except to find a timestamp among those that aren't.
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 
 /// The bytes of a batch before its first record.
 pub(crate) const HEADER: usize = 61;
@@ -92,14 +92,26 @@ impl Header {
         Ok(header)
     }
 
-    /// What a producer sends: exactly one sound batch, with as many records as it has offsets.
+    /// What a producer sends: exactly one sound batch, with as many records as it has offsets. Only one that numbers its
+    /// batches may have transactions, and no one may end them by itself.
     pub(crate) fn read_produced(bytes: &[u8]) -> Result<Self, Wrong> {
         let header = Self::read_checked(bytes)?;
         let whole = header.size == bytes.len();
         let numbered = header.records > 0 && header.last_offset_delta == header.records - 1;
-        let plain = header.attributes & (TRANSACTIONAL | CONTROL) == 0;
-        let sequenced = header.producer_id < 0 || (header.base_sequence >= 0 && header.producer_epoch >= 0);
-        if whole && numbered && plain && sequenced { Ok(header) } else { Err(Wrong::Inconsistent) }
+        let sequenced = header.base_sequence >= 0 && header.producer_epoch >= 0;
+        let sent_by = if header.producer_id < 0 { !header.is_transactional() } else { sequenced };
+        let fine = whole && numbered && sent_by && !header.is_control();
+        if fine { Ok(header) } else { Err(Wrong::Inconsistent) }
+    }
+
+    /// Whether it is part of a transaction.
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
+    /// Whether it is a word of the broker to readers, not records of a producer.
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
     }
 
     /// The offset after its last record.
@@ -120,6 +132,59 @@ impl Header {
 
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+
+/// How a transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Its records never count.
+    Abort,
+    /// Its records count.
+    Commit,
+}
+
+/// The batch that ends a transaction in a log, for readers to see: it takes one offset.
+pub(crate) fn make_marker(producer_id: i64, epoch: i16, outcome: Outcome, timestamp: i64) -> Vec<u8> {
+    let kind = match outcome {
+        Outcome::Abort => 0,
+        Outcome::Commit => 1,
+    };
+    // Every length in it is a zigzag number of one byte. The key is `version: i16, kind: i16`, the value is
+    // `version: i16, epoch of the coordinator: i32`.
+    let record = [16 << 1, 0, 0, 0, 4 << 1, 0, 0, 0, kind, 6 << 1, 0, 0, 0, 0, 0, 0, 0];
+    let mut checked = Vec::with_capacity(HEADER - CHECKED + record.len());
+    checked.put_i16(TRANSACTIONAL | CONTROL);
+    checked.put_i32(0);
+    checked.put_i64(timestamp);
+    checked.put_i64(timestamp);
+    checked.put_i64(producer_id);
+    checked.put_i16(epoch);
+    checked.put_i32(-1);
+    checked.put_i32(1);
+    checked.put_slice(&record);
+    let mut batch = Vec::with_capacity(CHECKED + checked.len());
+    batch.put_i64(0);
+    batch.put_i32((CHECKED - PREFIX + checked.len()) as i32);
+    batch.put_i32(0);
+    batch.put_u8(2);
+    batch.put_u32(crc32c::crc32c(&checked));
+    batch.put_slice(&checked);
+    batch
+}
+
+/// How a control batch says that a transaction ended; nothing when it says something else.
+pub(crate) fn read_marker(batch: &[u8]) -> Option<Outcome> {
+    let mut record = batch.get(HEADER..)?;
+    let _length = varint(&mut record)?;
+    record = record.get(1..)?;
+    let (_timestamp, _offset, key) = (varint(&mut record)?, varint(&mut record)?, varint(&mut record)?);
+    let mut key = record.get(..usize::try_from(key).ok()?)?;
+    let _version = key.try_get_i16().ok()?;
+    match key.try_get_i16().ok()? {
+        0 => Some(Outcome::Abort),
+        1 => Some(Outcome::Commit),
+        _ => None,
+    }
+}
 
 /// The first sixteen bytes of a batch as it is stored: the offset is the log's, the epoch of the leader is always 0.
 pub(crate) fn stored_prefix(base_offset: i64, batch: &[u8]) -> [u8; 16] {
@@ -184,7 +249,6 @@ fn varint(bytes: &mut &[u8]) -> Option<i64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use bytes::BufMut;
     use proptest::prelude::*;
 
     /// What to put into a batch for tests.
@@ -194,11 +258,12 @@ pub(crate) mod tests {
         pub(crate) value: usize,
         pub(crate) first_timestamp: i64,
         pub(crate) producer: Option<(i64, i16, i32)>,
+        pub(crate) transactional: bool,
     }
 
     impl Default for Made {
         fn default() -> Self {
-            Self { records: 1, value: 10, first_timestamp: 1000, producer: None }
+            Self { records: 1, value: 10, first_timestamp: 1000, producer: None, transactional: false }
         }
     }
 
@@ -227,7 +292,7 @@ pub(crate) mod tests {
         }
         let (id, epoch, sequence) = made.producer.unwrap_or((-1, -1, -1));
         let mut checked = Vec::new();
-        checked.put_i16(0);
+        checked.put_i16(if made.transactional { TRANSACTIONAL } else { 0 });
         checked.put_i32(made.records - 1);
         checked.put_i64(made.first_timestamp);
         checked.put_i64(made.first_timestamp + i64::from(made.records) - 1);
@@ -260,6 +325,23 @@ pub(crate) mod tests {
         let mut old = good.clone();
         old[16] = 1;
         check(&old, Some(Wrong::Old));
+        let transactional = Made { transactional: true, producer: Some((7, 0, 0)), ..Made::default() };
+        check(&make(transactional), None);
+        check(&make(Made { producer: None, ..transactional }), Some(Wrong::Inconsistent));
+        check(&make_marker(7, 0, Outcome::Commit, 1000), Some(Wrong::Inconsistent));
+    }
+
+    #[test]
+    fn markers_are_sound_batches_of_one_record() {
+        for outcome in [Outcome::Abort, Outcome::Commit] {
+            let marker = make_marker(7, 3, outcome, 1000);
+            let header = Header::read_checked(&marker).unwrap();
+            assert_eq!((header.size, header.records, header.next_offset()), (marker.len(), 1, 1));
+            assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (7, 3, -1));
+            assert!(header.is_control() && header.is_transactional());
+            assert_eq!(read_marker(&marker), Some(outcome));
+            assert_eq!(find_timestamp(&marker, 1000), Some((0, 1000)));
+        }
     }
 
     #[test]
@@ -287,6 +369,7 @@ pub(crate) mod tests {
             }
             let _ = Header::read_produced(&bytes);
             let _ = find_timestamp(&bytes, at);
+            let _ = read_marker(&bytes);
             prop_assert!(headers(&bytes).count() <= bytes.len() / HEADER);
         }
     }

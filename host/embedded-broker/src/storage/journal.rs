@@ -1,4 +1,5 @@
-//! An append-only file of small facts, each with its checksum: topics, committed offsets. It never knows what a fact says.
+//! An append-only file of small facts, each with its checksum: topics, committed offsets, transactions. It never knows
+//! what a fact says.
 //!
 //! A fact is `length: u32, crc32c: u32, bytes`, big-endian. One that a crash cut short is cut off at the next start;
 //! damage before the end is an error, since what follows it would be lost in silence.

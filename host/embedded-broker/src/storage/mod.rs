@@ -5,6 +5,8 @@ pub(crate) mod batch;
 pub(crate) mod folder;
 pub(crate) mod handles;
 pub(crate) mod journal;
+mod known;
 pub(crate) mod log;
 pub(crate) mod producers;
 mod segment;
+pub(crate) mod transactions;

@@ -60,7 +60,10 @@ impl Producers {
         if header.producer_epoch > producer.epoch {
             return if header.base_sequence == 0 { Sequence::Next } else { Sequence::Gap };
         }
-        let Some(newest) = producer.batches.back() else { return Sequence::Next };
+        let Some(newest) = producer.batches.back() else {
+            // Nothing came in this epoch yet, which a transaction's end began here.
+            return if header.base_sequence == 0 { Sequence::Next } else { Sequence::Gap };
+        };
         let (first, last) = (header.base_sequence, header.last_sequence());
         if let Some(same) = producer.batches.iter().find(|batch| batch.first == first && batch.last == last) {
             return Sequence::Duplicate(same.base_offset);
@@ -96,6 +99,15 @@ impl Producers {
             if let Some(&oldest) = self.known.iter().min_by_key(|(_, producer)| quiet(producer)).map(|(id, _)| id) {
                 self.known.remove(&oldest);
             }
+        }
+    }
+
+    /// Takes note of an epoch that the end of a transaction tells of: older ones are fenced from now on.
+    pub(crate) fn ended(&mut self, header: &Header) {
+        if let Some(producer) = self.known.get_mut(&header.producer_id)
+            && producer.epoch < header.producer_epoch
+        {
+            *producer = Producer { epoch: header.producer_epoch, batches: VecDeque::with_capacity(BATCHES) };
         }
     }
 
@@ -163,6 +175,21 @@ mod tests {
         check(8, 0, 42, 1, Sequence::Next);
         producers.stored(&header(7, 1, 0, 1, 300));
         assert_eq!(producers.judge(&header(7, 0, 15, 1, 0)), Sequence::Fenced);
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_fences_older_epochs_and_forgets_no_sequence_of_its_own() {
+        let mut producers = Producers::default();
+        let ended = |epoch| Header { producer_epoch: epoch, base_sequence: -1, ..header(7, 0, 0, 1, 0) };
+        producers.ended(&ended(0));
+        assert_eq!(producers.judge(&header(7, 0, 5, 1, 0)), Sequence::Next, "it is not known");
+        producers.stored(&header(7, 0, 0, 10, 100));
+        producers.ended(&ended(0));
+        assert_eq!(producers.judge(&header(7, 0, 10, 1, 0)), Sequence::Next);
+        producers.ended(&ended(1));
+        assert_eq!(producers.judge(&header(7, 0, 10, 1, 0)), Sequence::Fenced);
+        assert_eq!(producers.judge(&header(7, 1, 10, 1, 0)), Sequence::Gap);
+        assert_eq!(producers.judge(&header(7, 1, 0, 1, 0)), Sequence::Next);
     }
 
     #[test]

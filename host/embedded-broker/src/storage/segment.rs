@@ -12,14 +12,15 @@ use std::time::SystemTime;
 use bytes::{Buf, BufMut};
 
 use super::batch::{self, Header, Wrong};
-use super::producers::Producers;
+use super::known::Known;
+use super::transactions::Aborted;
 use crate::Error;
 
 /// A block of the index starts with the first batch after so many bytes.
 pub(crate) const BLOCK: u64 = 32 << 10;
 
 /// The first byte of a checkpoint. A change of its layout changes the number; older ones are then scanned anew.
-const CHECKPOINT: u8 = 1;
+const CHECKPOINT: u8 = 2;
 
 /// How much recovery reads at a time, unless a batch is larger.
 const SCAN: usize = 1 << 20;
@@ -42,6 +43,9 @@ pub(crate) struct Segment {
     pub(crate) next_offset: i64,
     pub(crate) max_timestamp: i64,
     pub(crate) blocks: Vec<Block>,
+    /// The transactions whose abort is told here, in the order of their markers: gone with the segment, when nothing of
+    /// them is left either.
+    pub(super) aborted: Vec<Aborted>,
     pub(crate) created: SystemTime,
     pub(crate) written: SystemTime,
     /// How much of it the checkpoint on disk covers, in bytes.
@@ -58,14 +62,16 @@ impl Segment {
             next_offset: base_offset,
             max_timestamp: -1,
             blocks: Vec::new(),
+            aborted: Vec::new(),
             created: now,
             written: now,
             checkpointed: None,
         }
     }
 
-    /// Takes note of a batch that was written at the end.
-    pub(crate) fn wrote(&mut self, header: &Header) {
+    /// Takes note of a batch that was written at the end, and of the transaction that it aborted.
+    pub(super) fn wrote(&mut self, header: &Header, aborted: Option<Aborted>) {
+        self.aborted.extend(aborted);
         match self.blocks.last_mut() {
             Some(block) if self.size - block.position < BLOCK => {
                 block.max_timestamp = block.max_timestamp.max(header.max_timestamp);
@@ -87,6 +93,17 @@ impl Segment {
         after.checked_sub(1).map_or(0, |index| self.blocks[index].position)
     }
 
+    /// An offset that every batch which starts before a position lies before.
+    pub(crate) fn offset_after(&self, position: u64) -> i64 {
+        let index = self.blocks.partition_point(|block| block.position < position);
+        self.blocks.get(index).map_or(self.next_offset, |block| block.base_offset)
+    }
+
+    /// The transactions that were aborted here at an offset or after it.
+    pub(super) fn aborted_since(&self, offset: i64) -> &[Aborted] {
+        &self.aborted[self.aborted.partition_point(|aborted| aborted.last_offset < offset)..]
+    }
+
     /// From where to where the first block lies that has a timestamp of at least `timestamp`.
     pub(crate) fn block_since(&self, timestamp: i64) -> Option<(u64, u64)> {
         let index = self.blocks.iter().position(|block| block.max_timestamp >= timestamp)?;
@@ -95,7 +112,7 @@ impl Segment {
     }
 
     /// Opens the segment at `path`: trusts its checkpoint, reads what came after, and cuts off what isn't sound.
-    pub(crate) fn open(path: &Path, base_offset: i64, producers: &mut Producers) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, base_offset: i64, known: &mut Known) -> Result<Self, Error> {
         let file = File::options().read(true).write(true).open(path).map_err(Error::file("open", path))?;
         let about = file.metadata().map_err(Error::file("look at", path))?;
         let written = about.modified().unwrap_or_else(|_| SystemTime::now());
@@ -106,13 +123,13 @@ impl Segment {
             ..Self::new(Path::new(""), base_offset, written)
         };
         let checkpoint = fs::read(path.with_extension("index")).ok();
-        if let Some((known, then)) = checkpoint.and_then(|bytes| segment.decode(&bytes))
-            && known.size <= about.len()
+        if let Some((covered, then)) = checkpoint.and_then(|bytes| segment.decode(&bytes))
+            && covered.size <= about.len()
         {
-            segment = known;
-            *producers = then;
+            segment = covered;
+            *known = then;
         }
-        segment.scan(&file, about.len(), producers).map_err(Error::file("read", path))?;
+        segment.scan(&file, about.len(), known).map_err(Error::file("read", path))?;
         if segment.size < about.len() {
             let lost = about.len() - segment.size;
             tracing::warn!(file = %path.display(), position = segment.size, lost, "Torn end of a log cut off.");
@@ -122,7 +139,7 @@ impl Segment {
     }
 
     /// Reads the batches after what is known, up to the first that isn't sound.
-    fn scan(&mut self, file: &File, length: u64, producers: &mut Producers) -> io::Result<()> {
+    fn scan(&mut self, file: &File, length: u64, known: &mut Known) -> io::Result<()> {
         let mut want = SCAN;
         while self.size < length {
             let available = usize::try_from(length - self.size).unwrap_or(usize::MAX);
@@ -133,8 +150,8 @@ impl Segment {
             let stopped = loop {
                 match Header::read_checked(rest) {
                     Ok(header) if header.base_offset >= self.next_offset => {
-                        self.wrote(&header);
-                        producers.stored(&header);
+                        let aborted = known.stored(&header, &rest[..header.size]);
+                        self.wrote(&header, aborted);
                         rest = &rest[header.size..];
                     }
                     Ok(_) => break Wrong::Inconsistent,
@@ -157,17 +174,17 @@ impl Segment {
     }
 
     /// Writes the checkpoint, unless the one on disk says the same.
-    pub(crate) fn checkpoint(&mut self, producers: &Producers) -> Result<(), Error> {
+    pub(super) fn checkpoint(&mut self, known: &Known) -> Result<(), Error> {
         if self.checkpointed == Some(self.size) {
             return Ok(());
         }
         let path = self.path.with_extension("index");
-        fs::write(&path, self.encode(producers)).map_err(Error::file("write", &path))?;
+        fs::write(&path, self.encode(known)).map_err(Error::file("write", &path))?;
         self.checkpointed = Some(self.size);
         Ok(())
     }
 
-    fn encode(&self, producers: &Producers) -> Vec<u8> {
+    fn encode(&self, known: &Known) -> Vec<u8> {
         let mut out = vec![CHECKPOINT];
         out.put_u64(self.size);
         out.put_i64(self.next_offset);
@@ -178,31 +195,38 @@ impl Segment {
             out.put_u64(block.position);
             out.put_i64(block.max_timestamp);
         }
-        producers.encode(&mut out);
+        out.put_u32(self.aborted.len() as u32);
+        for aborted in &self.aborted {
+            aborted.encode(&mut out);
+        }
+        known.encode(&mut out);
         let crc = crc32c::crc32c(&out);
         out.put_u32(crc);
         out
     }
 
     /// What a checkpoint says of this segment; nothing when it is damaged or of another version.
-    fn decode(&self, bytes: &[u8]) -> Option<(Self, Producers)> {
+    fn decode(&self, bytes: &[u8]) -> Option<(Self, Known)> {
         let (mut content, mut crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
         if crc.get_u32() != crc32c::crc32c(content) || content.try_get_u8().ok()? != CHECKPOINT {
             return None;
         }
-        let mut known = self.clone();
-        known.size = content.try_get_u64().ok()?;
-        known.next_offset = content.try_get_i64().ok()?;
-        known.max_timestamp = content.try_get_i64().ok()?;
+        let mut covered = self.clone();
+        covered.size = content.try_get_u64().ok()?;
+        covered.next_offset = content.try_get_i64().ok()?;
+        covered.max_timestamp = content.try_get_i64().ok()?;
         for _ in 0..content.try_get_u32().ok()? {
-            known.blocks.push(Block {
+            covered.blocks.push(Block {
                 base_offset: content.try_get_i64().ok()?,
                 position: content.try_get_u64().ok()?,
                 max_timestamp: content.try_get_i64().ok()?,
             });
         }
-        known.checkpointed = Some(known.size);
-        Some((known, Producers::decode(&mut content)?))
+        for _ in 0..content.try_get_u32().ok()? {
+            covered.aborted.push(Aborted::decode(&mut content)?);
+        }
+        covered.checkpointed = Some(covered.size);
+        Some((covered, Known::decode(&mut content)?))
     }
 
     /// Deletes its files.

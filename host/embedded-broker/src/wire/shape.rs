@@ -76,6 +76,10 @@ fn layout(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DescribeCluster => (0, const { &[all(Fixed(1)), since(1, Fixed(1)), since(2, Fixed(1))] }),
         ApiKey::InitProducerId => (2, const { &[all(Text), all(Fixed(4)), since(3, Fixed(10))] }),
         ApiKey::OffsetForLeaderEpoch => (4, LEADER_EPOCH),
+        ApiKey::AddPartitionsToTxn => (3, ADD_PARTITIONS_TO_TXN),
+        ApiKey::AddOffsetsToTxn => (3, const { &[all(Text), all(Fixed(10)), all(Text)] }),
+        ApiKey::EndTxn => (3, const { &[all(Text), all(Fixed(11))] }),
+        ApiKey::TxnOffsetCommit => (3, TXN_OFFSET_COMMIT),
         _ => return None,
     })
 }
@@ -119,6 +123,16 @@ const OFFSET_COMMIT: &[Field] = &[
     since(7, Text),
     Field(2, 4, Fixed(8)),
     all(Array(&[all(Text), all(Array(&[all(Fixed(12)), since(6, Fixed(4)), all(Text)]))])),
+];
+const ADD_PARTITIONS_TO_TXN: &[Field] = &[all(Text), all(Fixed(10)), all(Array(&[all(Text), all(INTS)]))];
+const TXN_OFFSET_COMMIT: &[Field] = &[
+    all(Text),
+    all(Text),
+    all(Fixed(10)),
+    since(3, Fixed(4)),
+    since(3, Text),
+    since(3, Text),
+    all(Array(&[all(Text), all(Array(&[all(Fixed(12)), since(2, Fixed(4)), all(Text)]))])),
 ];
 const OFFSET_FETCH: &[Field] = &[
     until(7, Text),

@@ -18,6 +18,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 #[path = "client/transactions.rs"]
 mod transactions;
+#[path = "client/versions.rs"]
+mod versions;
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -50,7 +50,7 @@ fn everything(servers: &str, topic: &str, isolation: &str) -> Vec<String> {
 
 /// What the group `g` committed for the first partition of `t`, and the error that comes with it: asked for once, since
 /// the client asks again by itself while an offset isn't stable.
-fn committed(servers: &str, stable: bool) -> std::io::Result<(i64, i16)> {
+pub(super) fn committed(servers: &str, stable: bool) -> std::io::Result<(i64, i16)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(servers)?;
     stream.set_read_timeout(Some(PATIENCE))?;

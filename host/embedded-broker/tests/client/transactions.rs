@@ -256,6 +256,53 @@ async fn a_topic_that_is_deleted_takes_its_part_of_a_transaction_with_it() {
     broker.shutdown().await.unwrap();
 }
 
+/// Records that are aborted on their way make the client ask for a new epoch in the middle of a transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_aborted_on_its_way_disturbs_nothing_that_follows() {
+    const ROUNDS: usize = 10;
+    const RECORDS: usize = 5000;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path(), &[("t", 1)]).await;
+    let servers = broker.bootstrap_servers();
+    blocking(move || {
+        let producer = transactional(&servers, "x", &[("linger.ms", "0"), ("batch.num.messages", "10")]);
+        let done = AtomicUsize::new(0);
+        let mut purged = 0;
+        std::thread::scope(|scope| {
+            // Reports of what was purged must be served while the abort waits for them.
+            scope.spawn(|| {
+                while done.load(Ordering::Acquire) == 0 {
+                    producer.poll(Duration::from_millis(1));
+                }
+            });
+            for round in 0..ROUNDS {
+                producer.begin_transaction().unwrap();
+                for _ in 0..RECORDS {
+                    let record = BaseRecord::<(), _>::to("t").partition(0).payload("never");
+                    producer.send(record).map_err(|(error, _)| error).unwrap();
+                }
+                let deadline = Instant::now() + PATIENCE;
+                while producer.in_flight_count() > RECORDS as i32 - 10 {
+                    assert!(Instant::now() < deadline, "none is written");
+                    std::thread::yield_now();
+                }
+                purged += producer.in_flight_count();
+                producer.abort_transaction(PATIENCE).unwrap();
+                producer.begin_transaction().unwrap();
+                send(&producer, "t", [round.to_string()]);
+                producer.commit_transaction(PATIENCE).unwrap();
+            }
+            done.store(1, Ordering::Release);
+        });
+        let expected: Vec<_> = (0..ROUNDS).map(|round| round.to_string()).collect();
+        assert_eq!(everything(&servers, "t", "read_committed"), expected);
+        assert!(everything(&servers, "t", "read_uncommitted").len() > ROUNDS, "some were written before their abort");
+        assert!(purged > 0, "and some were not");
+    })
+    .await;
+    broker.shutdown().await.unwrap();
+}
+
 /// A transaction that is open when the broker dies goes on when it is back, offsets and all.
 #[test]
 fn an_open_transaction_survives_a_kill() {
@@ -347,7 +394,10 @@ fn a_killed_broker_tears_no_transaction() {
     let mut next = 0;
     while next < PIECES {
         match attempt(&producer, next) {
-            Ok(()) => next += 1,
+            Ok(()) => {
+                next += 1;
+                assert_eq!(progress(&servers), next, "acknowledged, and there");
+            }
             Err(_) => {
                 // Whether it was committed, the broker knows.
                 producer = transactional(&servers, "x", &[]);

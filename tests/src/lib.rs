@@ -13,6 +13,7 @@
 //! # fn main() {}
 //! ```
 
+pub mod access;
 pub mod binary;
 pub mod broker;
 pub mod host;

@@ -81,7 +81,7 @@ impl Record {
     }
 }
 
-fn client(servers: &str) -> ClientConfig {
+pub(crate) fn client(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("client.id", "midplane-tests");
     config

@@ -26,6 +26,9 @@ pub enum Error {
     /// Topics that routes write to don't exist, and nobody may make them.
     #[error("{}", missing_message(.0))]
     Missing(Vec<String>),
+    /// Topics that routes write to may not be written to.
+    #[error("{}", forbidden_message(.0))]
+    Forbidden(Vec<String>),
     /// The broker refused.
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
@@ -44,6 +47,15 @@ fn missing_message(topics: &[String]) -> String {
         message.push_str(&format!(" {topic}"));
     }
     message.push_str("\nor set `create_topics = true` in [broker].");
+    message
+}
+
+fn forbidden_message(topics: &[String]) -> String {
+    let mut message = "topics that routes write to may not be written to by this host's user:".to_owned();
+    for topic in topics {
+        message.push_str(&format!("\n  {topic}"));
+    }
+    message.push_str("\nGrant it `Write` on them, with the broker's access control.");
     message
 }
 
@@ -94,10 +106,31 @@ pub fn prepare(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Resul
     for topic in missing(read(config), &present).difference(&unwritable) {
         tracing::warn!(topic, "A topic that is to be read does not exist; it is read once it does.");
     }
-    if unwritable.is_empty() {
-        return Ok(present);
+    if !unwritable.is_empty() {
+        return Err(Error::Missing(unwritable.into_iter().map(str::to_owned).collect()));
     }
-    Err(Error::Missing(unwritable.into_iter().map(str::to_owned).collect()))
+    match &config.broker {
+        Broker::Kafka(_) => check_access(config, topics)?,
+        Broker::Embedded(_) => {}
+    }
+    Ok(present)
+}
+
+/// Refuses where the broker says that a topic which routes write to may not be written to. What it doesn't say is found out by
+/// writing: the partition of the event then waits.
+fn check_access(config: &Config, topics: &Topics) -> Result<(), Error> {
+    let names: BTreeSet<&str> = written(config).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    let access = match topics.may_write(&names, ANSWER_TIMEOUT) {
+        Ok(access) => access,
+        Err(error) => {
+            tracing::debug!(%error, "The broker does not say which topics may be written to.");
+            return Ok(());
+        }
+    };
+    let forbidden = names.iter().zip(access).filter(|(_, may)| *may == Some(false));
+    let forbidden: Vec<_> = forbidden.map(|(topic, _)| (*topic).to_owned()).collect();
+    if forbidden.is_empty() { Ok(()) } else { Err(Error::Forbidden(forbidden)) }
 }
 
 /// Makes topics, also where others make them at the same time: of several hosts that start at once, each finds the same ones

@@ -3,6 +3,7 @@
 //!
 //! A shard has a [`Consumer`] and a [`Producer`], and uses them from its thread alone.
 
+mod access;
 pub mod batch;
 pub mod consumer;
 pub mod error;

@@ -179,6 +179,10 @@ impl Topics {
         Ok(topics.iter().map(|topic| found.get(*topic).copied()).collect())
     }
 
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
     /// Takes what the client has to say out of its queue, which nobody polls otherwise.
     fn serve(&self) {
         let queue = Queue::main(&self.client);
@@ -255,10 +259,14 @@ impl Drop for Resource {
     }
 }
 
-struct Options(*mut rdsys::rd_kafka_AdminOptions_t);
+pub(super) struct Options(*mut rdsys::rd_kafka_AdminOptions_t);
 
 impl Options {
-    fn new(client: &Client, operation: rdsys::rd_kafka_admin_op_t, timeout: Duration) -> Self {
+    pub(super) fn raw(&self) -> *mut rdsys::rd_kafka_AdminOptions_t {
+        self.0
+    }
+
+    pub(super) fn new(client: &Client, operation: rdsys::rd_kafka_admin_op_t, timeout: Duration) -> Self {
         let milliseconds = timeout_ms(timeout).max(1);
         let mut text = [0_u8; 512];
         let (room, length) = (text.as_mut_ptr().cast(), text.len());

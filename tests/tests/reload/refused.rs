@@ -59,6 +59,10 @@ const CASES: &[Case] = &[
     }),
 ];
 
+/// What only Apache Kafka has: topics with rules of who may write to them.
+const GUARDED: Case =
+    ("topic-forbidden", |setting| setting.configure(&good().replace("to = \"out~\"", "to = \"guarded~\"")));
+
 /// What is live.
 fn good() -> String {
     marked("marked", 2)
@@ -134,11 +138,19 @@ fn finish(setting: &Setting<'_>, host: Running, load: Load, generations: usize) 
     assert_eq!(setting.all("letters"), []);
 }
 
+/// The case of a topic that may not be written to, where the broker knows such rules.
+fn guarded(setting: &Setting<'_>) -> Option<Case> {
+    setting.create("guarded", 1);
+    let forbidden = !setting.broker.is_embedded()
+        && midplane_tests::access::forbid_writing(setting.broker.servers(), &setting.named("guarded~"));
+    forbidden.then_some(GUARDED)
+}
+
 on_each_broker!(
     fn a_bad_reload_changes_nothing_and_says_why(broker: &Broker) {
         let (setting, host, load) = start(broker, |setting| setting.folder.spawn(&[]));
         let before = host.generation();
-        for (name, spoil) in CASES {
+        for (name, spoil) in CASES.iter().chain(guarded(&setting).as_ref()) {
             spoil(&setting);
             let answer = host.reload();
             assert_eq!(answer.code, 422, "{name}: {}", answer.body);

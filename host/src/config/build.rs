@@ -60,6 +60,7 @@ fn groups(document: &Document, defaults: &Defaults) -> (Vec<Group>, Vec<usize>) 
             let table = tables.get(name).copied().unwrap_or(&defaults.group);
             groups.push(Group {
                 name: name.to_owned(),
+                guarantee: table.guarantee,
                 commit_interval: table.commit_interval,
                 shards: table.shards,
                 start: table.start,

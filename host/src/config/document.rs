@@ -79,6 +79,7 @@ pub(super) struct PluginTable {
 #[derive(Clone)]
 pub(super) struct GroupTable {
     pub(super) name: Name,
+    pub(super) guarantee: super::model::Guarantee,
     pub(super) commit_interval: std::time::Duration,
     pub(super) shards: Option<std::num::NonZeroUsize>,
     pub(super) start: Start,

@@ -236,6 +236,8 @@ pub struct Grants {
 pub struct Group {
     /// The group id, as it is.
     pub name: String,
+    /// What is promised.
+    pub guarantee: Guarantee,
     /// How long settled events wait for their commit.
     pub commit_interval: Duration,
     /// Set by hand, if it was.
@@ -246,6 +248,25 @@ pub struct Group {
     pub out_of_range: OutOfRange,
     /// Indexes into [`Config::routes`], ascending. Never empty.
     pub routes: Vec<usize>,
+}
+
+/// `guarantee`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// After a crash the tail that was not committed is repeated.
+    AtLeastOnce,
+    /// Readers of committed records see each output once.
+    ExactlyOnce,
+}
+
+impl std::fmt::Display for Guarantee {
+    /// As in the config.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        })
+    }
 }
 
 /// `start`

@@ -67,6 +67,8 @@ pub struct GroupSummary {
     pub start: String,
     /// What happens where an offset isn't there any more.
     pub out_of_range: &'static str,
+    /// What is promised.
+    pub guarantee: String,
     /// How long settled events wait for their commit.
     pub commit_interval: String,
     /// The names of its routes.
@@ -155,6 +157,7 @@ impl Loaded {
                 OutOfRange::Earliest => "earliest",
                 OutOfRange::Latest => "latest",
             },
+            guarantee: group.guarantee.to_string(),
             commit_interval: print_duration(group.commit_interval),
             routes: group.routes.iter().map(|route| self.document.routes[*route].name.text.clone()).collect(),
         }
@@ -240,9 +243,10 @@ impl Summary {
         for group in &self.groups {
             let shards = if group.shards_are_set { "" } else { " (at most one a partition)" };
             lines.push(format!(
-                "group    {}: {} shards{shards}, commits each {}, starts at {}; routes: {}",
+                "group    {}: {} shards{shards}, {}, commits each {}, starts at {}; routes: {}",
                 group.name,
                 group.shards,
+                group.guarantee,
                 group.commit_interval,
                 group.start,
                 group.routes.join(", ")

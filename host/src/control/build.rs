@@ -146,6 +146,7 @@ pub fn program(generation: &Generation, group: &Group, before: Option<&Program>,
         index: Index::new(routes()),
         topics: topics.names,
         prepared: workers.prepared,
+        guarantee: group.guarantee,
         commit_interval: group.commit_interval,
         out_of_range: group.out_of_range,
     }

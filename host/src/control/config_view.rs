@@ -286,8 +286,9 @@ fn add_rollout(settings: &mut Settings, rollout: &Rollout) {
 }
 
 fn group_settings(group: &Group) -> Settings {
-    let Group { name: _, commit_interval, shards, start, out_of_range, routes: _ } = group;
+    let Group { name: _, guarantee, commit_interval, shards, start, out_of_range, routes: _ } = group;
     let mut settings = Settings::new();
+    add(&mut settings, "guarantee", guarantee.to_string());
     add(&mut settings, "commit_interval", print_duration(*commit_interval));
     if let Some(shards) = shards {
         add(&mut settings, "shards", shards.to_string());

@@ -144,6 +144,10 @@ impl Shards {
                     drain(&mut group.shards.drain(..), drain_timeout);
                     group.batch_bytes_max = smaller;
                 }
+                if before.is_some_and(|before| before.program.guarantee != cutover.program.guarantee) {
+                    // A producer writes transactions, or doesn't: others take its place, through the group.
+                    drain(&mut group.shards.drain(..), drain_timeout);
+                }
                 group.handover.publish(cutover);
             }
             None => {
@@ -191,6 +195,7 @@ impl Shards {
             name: name.clone(),
             connection: self.connection.clone(),
             client_id: format!("midplane.{group}.{}.{number}", self.instance),
+            transactional_id: format!("midplane.{group}.{}.{number}", self.instance),
             consumer_buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
             producer_buffer_bytes: kafka::settings::PRODUCER_BUFFER_BYTES * 2,
             record_bytes_max: kafka::settings::RECORD_BYTES_MAX,
@@ -362,6 +367,7 @@ mod tests {
         let check = |shards, groups, cores, partitions, expected| {
             let group = model::Group {
                 name: "g".to_owned(),
+                guarantee: model::Guarantee::AtLeastOnce,
                 commit_interval: Duration::from_millis(100),
                 shards: std::num::NonZero::new(shards),
                 start: Start::Earliest,

@@ -17,6 +17,8 @@ pub struct Lane {
     pub routes: Arc<[u16]>,
     /// Its part of the origin header.
     pub label: LaneLabel,
+    /// Where it was begun to be read.
+    pub begin: i64,
     /// The lowest offset that is new: a rebalance in the middle of a read makes the client deliver some records twice.
     pub next: i64,
 }
@@ -163,6 +165,7 @@ mod tests {
             partition: (Arc::from(topic), number),
             routes: Arc::new([]),
             label: LaneLabel::new(topic, number),
+            begin: 0,
             next: 0,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::chain::Target;
 use super::plugin::Prepared;
 use super::route::{Index, Plan};
-use crate::config::model::OutOfRange;
+use crate::config::model::{Guarantee, OutOfRange};
 
 /// A group's part of a generation.
 pub struct Program {
@@ -28,6 +28,8 @@ pub struct Program {
     pub prepared: Vec<Arc<Prepared>>,
     /// How long settled events wait for their commit.
     pub commit_interval: Duration,
+    /// What is promised.
+    pub guarantee: Guarantee,
     /// What happens where a committed offset isn't there any more.
     pub out_of_range: OutOfRange,
 }

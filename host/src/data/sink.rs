@@ -13,7 +13,8 @@ use super::lane::Lane;
 use super::letter::{self, Letter};
 use super::origin;
 use super::route::Plan;
-use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, Topic};
+use crate::kafka::settings::TRANSACTION_TIMEOUT;
+use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, Topic, TransactionError};
 
 /// Marks a message as a letter: its refusal is never an event's outcome.
 const LETTER: u64 = 1 << 63;
@@ -82,6 +83,10 @@ pub struct Sink {
     topic_bytes_max: usize,
     /// Topics over their bound.
     over: usize,
+    /// When the transaction was begun that is open, if there is one.
+    begun: Option<Instant>,
+    /// Whether what is written is written in transactions.
+    transactional: bool,
     /// The newest event's number: completes what reports carry of theirs.
     newest: Seq,
     header: Vec<u8>,
@@ -94,7 +99,12 @@ impl Sink {
     ///
     /// # Errors
     /// Where a topic can't have its name.
-    pub fn new(producer: Producer, topics: &[(String, usize)], buffer_bytes: usize) -> Result<Self, kafka::Error> {
+    pub fn new(
+        producer: Producer,
+        transactional: bool,
+        topics: &[(String, usize)],
+        buffer_bytes: usize,
+    ) -> Result<Self, kafka::Error> {
         let bytes_max = buffer_bytes / BUFFER_SHARE;
         let mut sink = Self {
             producer,
@@ -103,6 +113,8 @@ impl Sink {
             bytes_max,
             topic_bytes_max: bytes_max / TOPIC_SHARE,
             over: 0,
+            begun: None,
+            transactional,
             newest: 0,
             header: Vec::new(),
             reports: Vec::new(),
@@ -298,6 +310,13 @@ impl Sink {
         letter: bool,
     ) -> Result<(), Full> {
         self.newest = self.newest.max(origin.seq);
+        if self.transactional
+            && let Err(error) = self.begin()
+        {
+            tracing::warn!(%error, "A transaction could not be begun.");
+            self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome: Outcome::Failed });
+            return Ok(());
+        }
         let output = &mut self.outputs[usize::from(number)];
         match self.producer.produce(output.topic, outgoing, headers) {
             Ok(()) => {
@@ -344,6 +363,59 @@ impl Sink {
             take(&self.reports);
             self.reports.clear();
         }
+    }
+
+    /// Begins a transaction, where none is open.
+    ///
+    /// # Errors
+    /// Where the producer can't go on.
+    pub fn begin(&mut self) -> Result<(), TransactionError> {
+        if self.begun.is_none() {
+            self.producer.begin_transaction()?;
+            self.begun = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Whether a transaction is open.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Whether the transaction that is open took longer than the broker waits for its end.
+    pub fn is_late(&self) -> bool {
+        self.begun.is_some_and(|begun| begun.elapsed() >= TRANSACTION_TIMEOUT)
+    }
+
+    /// The transaction was committed, or aborted.
+    pub fn ended(&mut self) {
+        self.begun = None;
+    }
+
+    /// What writes the transactions.
+    pub fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// Writes with another producer from here on. Of what the former one has in flight nothing is reported.
+    ///
+    /// # Errors
+    /// Where a topic can't have its name.
+    pub fn renew(&mut self, producer: Producer) -> Result<(), kafka::Error> {
+        self.producer = producer;
+        for output in &mut self.outputs {
+            output.topic = self.producer.topic(&output.name)?;
+            output.bytes_in_flight = 0;
+        }
+        self.over = 0;
+        self.begun = None;
+        self.reports.clear();
+        Ok(())
+    }
+
+    /// Forgets what was reported and not taken: it is of a transaction that was given up.
+    pub fn forget_reports(&mut self) {
+        self.reports.clear();
     }
 
     /// Gives up what is in flight.

@@ -386,6 +386,10 @@ impl Consumer {
         List::of(partitions.map(|(topic, partition)| (topic, partition, invalid)))
     }
 
+    pub(super) fn raw(&self) -> *mut rdsys::rd_kafka_t {
+        self.client.raw()
+    }
+
     fn surface(&self, action: &'static str, result: Result<(), (Code, String)>) -> Result<(), Error> {
         let Err((code, message)) = result else {
             return Ok(());

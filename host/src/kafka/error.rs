@@ -28,6 +28,8 @@ impl Code {
     pub const REBALANCE_IN_PROGRESS: Self = Self(27);
     /// The record's timestamp is further from the broker's clock than the topic takes.
     pub const INVALID_TIMESTAMP: Self = Self(32);
+    /// A newer producer has the transactional id.
+    pub const INVALID_PRODUCER_EPOCH: Self = Self(47);
     /// The topic is there already.
     pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
     /// No such group.
@@ -69,6 +71,10 @@ impl Code {
     pub const PURGE_INFLIGHT: Self = Self(-151);
     /// The client's: this client can't go on.
     pub const FATAL: Self = Self(-150);
+    /// A newer producer has the transactional id.
+    pub const PRODUCER_FENCED: Self = Self(90);
+    /// The client's: a newer client has its name.
+    pub const FENCED: Self = Self(-144);
     /// The client's: an offset that isn't there, or none at all, and `auto.offset.reset=error`.
     pub const AUTO_OFFSET_RESET: Self = Self(-140);
 

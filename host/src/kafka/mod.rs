@@ -14,6 +14,7 @@ pub mod producer;
 pub mod settings;
 pub mod start;
 pub mod topics;
+mod transaction;
 
 pub use batch::{Batch, Entry, Place, Record, TopicKey};
 pub use consumer::{Committed, Consumer, Happening, Partition};
@@ -23,3 +24,4 @@ pub use message::headers_of;
 pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
 pub use settings::{AdminSettings, Connection, ConsumerSettings, ProducerSettings};
 pub use topics::{NewTopic, TopicInfo, Topics};
+pub use transaction::TransactionError;

@@ -165,6 +165,8 @@ pub struct Producer {
     reports: Queue,
     in_flight: InFlight,
     buffer_bytes: usize,
+    /// How often the client said that something is wrong.
+    troubles: u64,
     client: Arc<Client>,
     /// Keeps `Producer` on one thread at a time.
     _not_sync: std::marker::PhantomData<std::cell::Cell<()>>,
@@ -185,6 +187,7 @@ impl Producer {
             reports: Queue::main(&client),
             in_flight: InFlight::default(),
             buffer_bytes: settings.buffer_bytes,
+            troubles: 0,
             client,
             _not_sync: std::marker::PhantomData,
         })
@@ -322,12 +325,22 @@ impl Producer {
                     fatal = Some(Error::Fatal { code: event.code(), message: event.message() });
                 }
                 rdsys::RD_KAFKA_EVENT_ERROR => {
+                    self.troubles += 1;
                     tracing::warn!(code = %event.code(), message = event.message(), "The producer reports an error.");
                 }
                 kind => tracing::debug!(kind, "An event of the client's that nobody asked for."),
             }
         }
         fatal.map_or(Ok(count), Err)
+    }
+
+    /// How often the client has said that something is wrong, connections that were lost among it.
+    pub fn troubles(&self) -> u64 {
+        self.troubles
+    }
+
+    pub(super) fn raw(&self) -> *mut rdsys::rd_kafka_t {
+        self.client.raw()
     }
 
     /// How many records were taken and not reported.

@@ -4,6 +4,7 @@
 //! that waits out the default `fetch.queue.backoff.ms` of one second stands still most of the time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What every client of one broker has in common.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct ProducerSettings {
     pub connection: Connection,
     /// Names it to the broker.
     pub client_id: String,
+    /// Its name as one that writes transactions, which it takes over from whoever had it; none for one that doesn't.
+    pub transactional_id: Option<String>,
     /// How much waits to be sent, at most; then [`super::ProduceError::Full`].
     pub buffer_bytes: usize,
     /// The largest record that is tried; what a topic takes is the topic's own setting.
@@ -62,6 +65,9 @@ pub struct AdminSettings {
 pub const CONSUMER_BUFFER_BYTES: usize = 8 << 20;
 /// 16 MiB: more costs more CPU for the same events.
 pub const PRODUCER_BUFFER_BYTES: usize = 16 << 20;
+/// How long a transaction may take: shorter than a session, so that what a host leaves behind that has gone is not waited for
+/// longer than for the host.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// The largest record tried by default: the topic's `max.message.bytes` decides long before.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
@@ -147,14 +153,24 @@ impl ProducerSettings {
             ("queue.buffering.max.messages", "100000".to_owned()),
             ("message.max.bytes", self.record_bytes_max.clamp(1_000_000, 1_000_000_000).to_string()),
         ]);
-        let owned = [
+        let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
+        let mut owned = vec![
             ("enable.idempotence", "true"),
             ("acks", "all"),
-            // Never: a record that times out leaves a gap, and sent again it comes too late.
-            ("message.timeout.ms", "0"),
             // Java's: the same key meets its partition, whoever wrote it.
             ("partitioner", "murmur2_random"),
         ];
+        match &self.transactional_id {
+            // Never: a record that times out leaves a gap, and sent again it comes too late.
+            None => owned.push(("message.timeout.ms", "0")),
+            // What times out is aborted with the rest.
+            Some(id) => owned.extend([
+                ("transactional.id", id.as_str()),
+                ("transaction.timeout.ms", &timeout),
+                ("message.timeout.ms", &timeout),
+                ("socket.timeout.ms", &timeout),
+            ]),
+        }
         let mut pairs = with(&self.connection, &self.client_id, &defaults, &owned);
         // An operator may ask for smaller batches, but not for larger ones than the topics take.
         if pairs[BATCH_SIZE].parse().is_ok_and(|bytes: usize| bytes > self.batch_bytes_max) {
@@ -205,6 +221,7 @@ mod tests {
             let settings = ProducerSettings {
                 connection: Connection { bootstrap: "127.0.0.1:1".to_owned(), client },
                 client_id: "c".to_owned(),
+                transactional_id: None,
                 buffer_bytes: PRODUCER_BUFFER_BYTES,
                 record_bytes_max: RECORD_BYTES_MAX,
                 batch_bytes_max,

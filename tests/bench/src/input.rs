@@ -69,6 +69,7 @@ impl Input {
         let mut producer = Producer::new(&ProducerSettings {
             connection: connection(&self.servers),
             client_id: "bench".to_owned(),
+            transactional_id: None,
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,

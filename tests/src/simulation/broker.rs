@@ -3,6 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use midplane::config::model::Guarantee;
+
+use super::host::Sent;
 use super::script::{Behaviour, Event, Outcome};
 
 /// Stands for a letter where an output has its index.
@@ -19,6 +22,9 @@ pub(super) struct Message {
     pub(super) part: u8,
     pub(super) channel: usize,
 }
+
+/// A producer, with the right to write into its transaction.
+pub(super) type Writer = u64;
 
 /// Who reads a partition: a lane of a host, once.
 pub(super) type Reader = u64;
@@ -42,20 +48,54 @@ impl Partition {
     /// Whether a position was committed, or one before it with no event in between.
     pub(super) fn has_committed(&self, position: i64) -> bool {
         let committed = self.committed.unwrap_or(0);
-        committed <= position && !self.events.iter().any(|event| (committed..position).contains(&event.offset))
+        committed <= position && self.has_none_between(committed, position)
     }
+
+    /// Whether two positions are the same for who reads on.
+    pub(super) fn has_none_between(&self, one: i64, other: i64) -> bool {
+        let between = one.min(other)..one.max(other);
+        !self.events.iter().any(|event| between.contains(&event.offset))
+    }
+}
+
+/// A producer's transaction.
+#[derive(Debug, Default)]
+struct Open {
+    /// Counts the producer's transactions.
+    number: u64,
+    /// With the generation that made each.
+    messages: Vec<(Message, Reader, u64)>,
+}
+
+/// An end of a transaction that nobody waits for.
+#[derive(Debug)]
+struct Stray {
+    writer: Writer,
+    number: u64,
+    positions: Vec<(usize, Reader, i64)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Broker {
     pub(super) partitions: Vec<Partition>,
+    /// By producer: what nobody sees yet.
+    open: HashMap<Writer, Open>,
+    /// Ends of transactions that were given up as lost, and are on their way.
+    strays: Vec<Stray>,
+    writers: Writer,
     /// Which channels don't take anything now.
     pub(super) blocked: Vec<bool>,
 }
 
 impl Broker {
     pub(super) fn new(partitions: usize, channels: usize) -> Self {
-        Self { partitions: (0..partitions).map(|_| Partition::default()).collect(), blocked: vec![false; channels] }
+        Self {
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
+            open: HashMap::new(),
+            strays: Vec::new(),
+            writers: 0,
+            blocked: vec![false; channels],
+        }
     }
 
     pub(super) fn add_event(&mut self, partition: usize, event: Event) {
@@ -76,7 +116,21 @@ impl Broker {
         matches!(event.behaviours[message.route], Behaviour::TooLarge(count) if message.part == count - 1)
     }
 
-    pub(super) fn append(&mut self, message: &Message, reader: Reader) {
+    /// A message comes: into a transaction, or into the log.
+    pub(super) fn append(&mut self, writer: Writer, guarantee: Guarantee, sent: &Sent) {
+        let Sent { message, reader, generation, .. } = sent;
+        match guarantee {
+            Guarantee::AtLeastOnce => self.publish(message, *reader),
+            // Of a producer that was fenced, nothing is taken.
+            Guarantee::ExactlyOnce => {
+                if let Some(open) = self.open.get_mut(&writer) {
+                    open.messages.push((*message, *reader, *generation));
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, message: &Message, reader: Reader) {
         let partition = &mut self.partitions[message.partition];
         partition.produced[message.event][message.route] |= 1 << message.part;
         let outcome = partition.events[message.event].behaviours[message.route].outcome();
@@ -90,6 +144,74 @@ impl Broker {
             let written = partition.written.entry(message.channel).or_default();
             written.push((message.event, message.route, message.part));
         }
+    }
+
+    /// Another producer.
+    pub(super) fn new_writer(&mut self) -> Writer {
+        self.writers += 1;
+        self.open.insert(self.writers, Open::default());
+        self.writers
+    }
+
+    /// A producer writes no more, and what it has not committed is gone.
+    pub(super) fn fence(&mut self, writer: Writer) {
+        self.open.remove(&writer);
+    }
+
+    /// Gives up what a producer has not committed.
+    pub(super) fn abort(&mut self, writer: Writer) {
+        self.end(writer);
+    }
+
+    fn end(&mut self, writer: Writer) -> Vec<(Message, Reader, u64)> {
+        let Some(open) = self.open.get_mut(&writer) else { return Vec::new() };
+        open.number += 1;
+        std::mem::take(&mut open.messages)
+    }
+
+    /// The end of the transaction that is open is on its way, and nobody waits for it.
+    pub(super) fn stray(&mut self, writer: Writer, positions: Vec<(usize, Reader, i64)>) {
+        let number = self.open[&writer].number;
+        self.strays.push(Stray { writer, number, positions });
+    }
+
+    /// Ends of transactions come late: they commit what is open then, unless its producer has been fenced.
+    pub(super) fn let_strays_end(&mut self) {
+        for Stray { writer, number, positions } in std::mem::take(&mut self.strays) {
+            let Some(open) = self.open.get(&writer) else { continue };
+            if open.number == number {
+                self.commit_transaction(writer, &positions);
+                continue;
+            }
+            let torn = open.messages.len();
+            assert_eq!(torn, 0, "a transaction is torn: messages are committed without their positions");
+        }
+    }
+
+    /// Commits a transaction whole, where all its partitions are still read by who says so.
+    pub(super) fn commit_transaction(&mut self, writer: Writer, positions: &[(usize, Reader, i64)]) -> bool {
+        let current = |&(index, reader, _): &(usize, Reader, i64)| self.partitions[index].reader == Some(reader);
+        if !positions.iter().all(current) || !self.open.contains_key(&writer) {
+            return false;
+        }
+        let messages = self.end(writer);
+        let generations: HashSet<u64> = messages.iter().map(|(.., generation)| *generation).collect();
+        assert!(generations.len() <= 1, "a transaction of generations {generations:?}");
+        for (message, reader, _) in &messages {
+            let Partition { committed, events, .. } = &self.partitions[message.partition];
+            let offset = events[message.event].offset;
+            let position =
+                positions.iter().find(|(index, ..)| *index == message.partition).map(|(.., position)| *position);
+            assert!(
+                committed.is_none_or(|before| before <= offset) && position.is_some_and(|position| offset < position),
+                "an output of event {offset} is committed, and the position goes from {committed:?} to {position:?}"
+            );
+            let bit = 1 << message.part;
+            let produced = self.partitions[message.partition].produced[message.event][message.route];
+            assert_eq!(produced & bit, 0, "an output of event {offset} is seen twice");
+            self.publish(message, *reader);
+        }
+        positions.iter().all(|&(index, reader, position)| self.commit(index, reader, position))
     }
 
     /// Whether it is accepted: only the reader's commits are.
@@ -132,13 +254,15 @@ impl Broker {
 
     /// For each partition and topic, the messages are in the order of the events, then of the routes, then of the outputs,
     /// once all repeats but the last are taken away.
-    pub(super) fn check_order(&self) {
+    pub(super) fn check_order(&self, guarantee: Guarantee) {
         for (index, partition) in self.partitions.iter().enumerate() {
             for (channel, written) in &partition.written {
                 let mut seen = HashSet::new();
                 let mut last = *written.last().expect("a channel is listed with its first message");
                 for &message in written.iter().rev() {
-                    if seen.insert(message) {
+                    let new = seen.insert(message);
+                    assert!(new || guarantee == Guarantee::AtLeastOnce, "{message:?} is there twice");
+                    if new {
                         assert!(
                             message <= last,
                             "partition {index}, channel {channel}: {message:?} stands before {last:?}"

@@ -40,6 +40,18 @@ pub enum Bug {
     SwapKeepsNumbers,
     /// A drain is said to be clean, however it went.
     AlwaysClean,
+    /// Exactly once: after a transaction was given up, lanes go on from where the driver remembers the group to stand.
+    RewindsFromMemory,
+    /// Exactly once: a transaction that is to be given up goes on.
+    KeepsAborted,
+    /// Exactly once: a commit that wasn't answered counts as made.
+    UnknownIsCommitted,
+    /// Exactly once: a producer whose commit wasn't answered writes on.
+    KeepsSuspect,
+    /// Exactly once: positions are committed, and their outputs with the next transaction.
+    CommitsPositionsApart,
+    /// Exactly once: routes change in the middle of a transaction.
+    SwapsWithin,
 }
 
 impl Bug {
@@ -63,5 +75,11 @@ impl Bug {
         Bug::SwapForgets,
         Bug::SwapKeepsNumbers,
         Bug::AlwaysClean,
+        Bug::RewindsFromMemory,
+        Bug::KeepsAborted,
+        Bug::UnknownIsCommitted,
+        Bug::KeepsSuspect,
+        Bug::CommitsPositionsApart,
+        Bug::SwapsWithin,
     ];
 }

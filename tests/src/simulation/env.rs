@@ -3,6 +3,8 @@
 use std::fmt::Arguments;
 use std::time::Duration;
 
+use midplane::config::model::Guarantee;
+
 use super::broker::Broker;
 use super::bug::Bug;
 use super::random::Random;
@@ -16,6 +18,7 @@ pub(super) struct Env {
     pub(super) broker: Broker,
     pub(super) now: Duration,
     pub(super) bug: Option<Bug>,
+    pub(super) guarantee: Guarantee,
     /// Whether messages and commits fail, per mille. 0 once the faults have healed.
     pub(super) failing: usize,
     /// Whether halting plugins were repaired.
@@ -51,6 +54,10 @@ pub struct Stats {
     pub crashes: u64,
     /// Producers lost.
     pub producers_lost: u64,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Transactions given up, or whose end nobody knew.
+    pub aborts: u64,
     /// Lanes lost.
     pub lost: u64,
     /// Lanes whose output was blocked for long.
@@ -73,6 +80,8 @@ impl Stats {
         self.releases += other.releases;
         self.crashes += other.crashes;
         self.producers_lost += other.producers_lost;
+        self.transactions += other.transactions;
+        self.aborts += other.aborts;
         self.lost += other.lost;
         self.blocked += other.blocked;
         self.drains += other.drains;

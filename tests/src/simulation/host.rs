@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use midplane::config::model::Backoff;
+use midplane::config::model::{Backoff, Guarantee};
 use midplane::data::engine::{Action, Engine, Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, Seq, Settings};
 
-use super::broker::{Message, Reader};
+use super::broker::{Message, Reader, Writer};
 use super::bug::Bug;
 use super::env::Env;
 use super::lane::Lane;
@@ -37,6 +37,16 @@ pub(super) struct Host {
     /// By route of the script, the number that the engine knows it by: each generation has its own.
     pub(super) numbers: Vec<u16>,
     pub(super) commit: Option<Commit>,
+    /// The producer, as the broker tells it from others: a new one takes its place where it is suspect.
+    pub(super) writer: Writer,
+    /// Whether the transaction is to be given up.
+    pub(super) aborting: bool,
+    /// Whether the engine is being told where the group stands.
+    pub(super) rewinding: bool,
+    /// Whether it was told to be between two transactions.
+    pub(super) hurried: bool,
+    /// Counts the swaps: what a transaction is made by.
+    pub(super) generation: u64,
     /// The next commit begins no sooner, unless lanes are closing.
     pub(super) commit_from: Now,
     /// The next commit begins no sooner: one has failed.
@@ -52,6 +62,7 @@ pub(super) struct Host {
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) message: Message,
+    pub(super) generation: u64,
     pub(super) lane: LaneId,
     pub(super) seq: Seq,
     pub(super) reader: Reader,
@@ -63,12 +74,15 @@ pub(super) struct Commit {
     pub(super) positions: Vec<(LaneId, usize, Reader, i64)>,
     /// Known once the broker has answered.
     pub(super) accepted: Option<Vec<LaneId>>,
+    /// Whether nobody knows what became of it, or it failed: the transaction is settled otherwise.
+    pub(super) unknown: bool,
 }
 
 impl Host {
     pub(super) fn new(name: usize, env: &mut Env) -> Self {
         let revoke_timeout = if env.has(Bug::ReleasesBeforeDrained) { Duration::ZERO } else { REVOKE_TIMEOUT };
         let engine = Engine::new(Settings {
+            guarantee: env.guarantee,
             commit_interval: COMMIT_INTERVAL,
             revoke_timeout,
             blocked_wait: Duration::from_millis(30),
@@ -84,6 +98,11 @@ impl Host {
             reports: (0..channels).map(|_| VecDeque::new()).collect(),
             numbers: (0..env.script.routes.len() as u16).collect(),
             commit: None,
+            writer: env.broker.new_writer(),
+            aborting: false,
+            rewinding: false,
+            hurried: false,
+            generation: 0,
             commit_from: Now::ZERO,
             retry_from: Now::ZERO,
             delivering: Vec::new(),
@@ -172,6 +191,9 @@ impl Host {
 
     /// Hands records to the engine, or the end.
     pub(super) fn deliver(&mut self, id: LaneId, max: usize, env: &mut Env) -> bool {
+        if !self.engine.takes_events() {
+            return false;
+        }
         let early = env.has(Bug::EndsEarly);
         let draining = self.drain_by.is_some();
         let lane = self.lane(id);
@@ -215,7 +237,9 @@ impl Host {
             progress = true;
             lane.blocked_since = None;
             let reader = lane.reader;
-            self.queues[message.channel].push_back(Sent { message, lane: id, seq, reader });
+            event.begun = true;
+            let generation = self.generation;
+            self.queues[message.channel].push_back(Sent { message, generation, lane: id, seq, reader });
             if env.has(Bug::AckedWhenProduced) {
                 self.step(Input::Reports(&[Report { lane: id, seq, outcome: Outcome::Acked }]), env);
             }
@@ -230,10 +254,11 @@ impl Host {
             return false;
         }
         lane.blocked_since = None;
+        let begun = lane.outbox.front().is_some_and(|event| event.begun);
         lane.outbox.clear();
         lane.ledger.truncated(offset);
         env.stats.blocked += 1;
-        self.step(Input::Blocked { lane: id, seq }, env);
+        self.step(Input::Blocked { lane: id, seq, begun }, env);
         true
     }
 
@@ -242,22 +267,27 @@ impl Host {
         if env.broker.blocked[channel] {
             return false;
         }
-        let Some(Sent { message, lane, seq, reader }) = self.queues[channel].pop_front() else { return false };
+        let Some(sent) = self.queues[channel].pop_front() else { return false };
+        let Sent { message, lane, seq, .. } = sent;
         let outcome = if env.broker.refuses(&message) {
             let reason = if message.part == 0 { Refusal::TooLarge } else { Refusal::Rejected };
             Outcome::Refused { output: message.route as u16, reason }
         } else if env.fails() {
             if env.random.chance(300) {
-                env.broker.append(&message, reader);
+                self.append(&sent, env);
             }
             Outcome::Failed
         } else {
-            env.broker.append(&message, reader);
+            self.append(&sent, env);
             Outcome::Acked
         };
         env.note(self.name, format_args!("{message:?}: {outcome:?}"));
         self.reports[channel].push_back(Report { lane, seq, outcome });
         true
+    }
+
+    fn append(&self, sent: &Sent, env: &mut Env) {
+        env.broker.append(self.writer, env.guarantee, sent);
     }
 
     /// Serves reports of a channel.
@@ -284,7 +314,15 @@ impl Host {
 
     /// The commit in flight comes a step further.
     pub(super) fn advance_commit(&mut self, env: &mut Env) -> bool {
+        if self.aborting || self.commit.as_ref().is_some_and(|commit| commit.unknown) {
+            self.settle(env);
+            return true;
+        }
         let Some(commit) = &mut self.commit else { return false };
+        if env.guarantee == Guarantee::ExactlyOnce && commit.accepted.is_none() {
+            self.commit_transaction(env);
+            return true;
+        }
         if let Some(accepted) = commit.accepted.take() {
             let assigned = |reader: Reader| self.lanes.iter().flatten().any(|lane| lane.reader == reader);
             let failed = |&(id, _, reader, _): &_| !accepted.contains(&id) && assigned(reader);
@@ -322,6 +360,9 @@ impl Host {
 
     /// Other routes from here on: here, the same ones under other numbers. What is in hand is answered before.
     pub(super) fn swap(&mut self, env: &mut Env) {
+        if env.guarantee == Guarantee::ExactlyOnce && !self.is_between(env) {
+            return;
+        }
         for lane in self.ids() {
             while self.lanes[lane.0 as usize].as_ref().is_some_and(|lane| !lane.hand.is_empty()) {
                 self.answer(lane, usize::MAX, env);
@@ -339,12 +380,17 @@ impl Host {
             };
         }
         self.numbers = numbers;
+        self.generation += 1;
         env.stats.swaps += 1;
         self.step(Input::Swapped { routes: &now }, env);
     }
 
     /// The producer is replaced: of what it held some got through, and some reports come late.
     pub(super) fn lose_producer(&mut self, env: &mut Env) {
+        if env.guarantee == Guarantee::ExactlyOnce {
+            env.stats.producers_lost += 1;
+            return self.settle(env);
+        }
         self.vanish(env);
         for lane in self.lanes.iter_mut().flatten() {
             lane.outbox.clear();
@@ -361,7 +407,7 @@ impl Host {
             let through = if env.broker.blocked[channel] { 0 } else { env.random.below(queue.len() + 1) };
             for sent in queue.drain(..).take(through) {
                 if !env.broker.refuses(&sent.message) {
-                    env.broker.append(&sent.message, sent.reader);
+                    env.broker.append(self.writer, env.guarantee, &sent);
                 }
             }
         }
@@ -397,6 +443,7 @@ impl Host {
             Action::Resume { lane, offset } => self.resume(lane, offset, env),
             Action::Halted { lane, .. } => self.halt(lane, env),
             Action::Commit { positions } => self.begin_commit(positions, env),
+            Action::Abort { .. } => self.aborting = true,
             Action::Release { lane } => self.release(lane, env),
             Action::Drained { clean } => self.drained(clean, env),
         }

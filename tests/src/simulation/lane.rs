@@ -57,6 +57,8 @@ pub(super) struct Emitted {
     pub(super) seq: Seq,
     pub(super) offset: i64,
     pub(super) messages: VecDeque<Message>,
+    /// Whether some of it was produced.
+    pub(super) begun: bool,
 }
 
 impl Lane {

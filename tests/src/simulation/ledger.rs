@@ -119,6 +119,13 @@ impl Ledger {
         }
     }
 
+    /// Nothing counts that is not committed.
+    pub(super) fn rewound(&mut self, committed: i64) {
+        self.interrupted |= committed != self.settled();
+        self.events.clear();
+        self.position = committed;
+    }
+
     pub(super) fn resumed(&mut self, offset: i64) {
         assert_eq!(self.in_flight(), 0, "the lane goes on while messages are in flight");
         assert_eq!(offset, self.settled(), "the lane goes on from the first event that isn't settled");

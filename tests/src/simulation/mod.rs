@@ -5,7 +5,8 @@
 //! What is checked: nothing is committed that has no outcome in the log; commits don't go back, nor repeat; a lane goes on
 //! exactly where it isn't settled; messages keep their order, repeats aside; letters tell the attempts that were made; a
 //! lane is released, and a drain called clean, when that is so; and once the faults heal, everything is committed to the end
-//! with no more wake-ups than the engine asks for.
+//! with no more wake-ups than the engine asks for. Half of the schedules promise exactly once: there, what becomes visible is
+//! a transaction, whole, of one generation, with the positions that it moves, and nothing is visible twice.
 
 mod broker;
 mod bug;
@@ -17,6 +18,7 @@ mod ledger;
 mod plugins;
 mod random;
 mod script;
+mod transaction;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use midplane::config::model::Guarantee;
 use midplane::data::engine::Input;
 
 use super::broker::Broker;
@@ -39,12 +40,14 @@ impl World {
         let failing = [0, 0, 20, 100][random.below(4)];
         let faults = [0, 10, 40, 100][random.below(4)];
         let hosts = 1 + random.below(3);
+        let guarantee = [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce][random.below(2)];
         let env = Env {
             random,
             script,
             broker,
             now: Duration::ZERO,
             bug,
+            guarantee,
             failing,
             repaired: false,
             readers: 0,
@@ -74,7 +77,7 @@ impl World {
             self.settle(|world| world.hosts[host].is_none());
         }
         assert!(self.env.broker.is_done(), "everything is committed at the end");
-        self.env.broker.check_order();
+        self.env.broker.check_order(self.env.guarantee);
         self.env.broker.check_letters();
     }
 
@@ -100,6 +103,9 @@ impl World {
         }
         if self.env.random.chance(15) {
             self.grow();
+        }
+        if self.env.random.chance(10) {
+            self.env.broker.let_strays_end();
         }
         self.assign();
         let index = self.env.random.below(self.hosts.len());
@@ -181,6 +187,8 @@ impl World {
 
     fn leave(&mut self, host: &mut Host) {
         host.vanish(&mut self.env);
+        // Of a transaction whose producer is gone, nothing is ever seen.
+        self.env.broker.fence(host.writer);
         for lane in host.lanes.iter().flatten() {
             let reader = &mut self.env.broker.partitions[lane.partition].reader;
             reader.take_if(|reader| *reader == lane.reader);

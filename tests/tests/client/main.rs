@@ -36,6 +36,7 @@ pub(crate) fn producer_settings(servers: &str) -> ProducerSettings {
     ProducerSettings {
         connection: connection(servers),
         client_id: "client-tests".to_owned(),
+        transactional_id: None,
         buffer_bytes: 16 << 20,
         record_bytes_max: 16 << 20,
         batch_bytes_max: midplane::kafka::settings::BATCH_BYTES_MAX,

@@ -62,6 +62,7 @@ fn write(broker: &Broker, topic: &str, values: &[&str]) {
     let mut producer = Producer::new(&ProducerSettings {
         connection: Connection { bootstrap: broker.servers().to_owned(), client: BTreeMap::new() },
         client_id: "midplane-tests".to_owned(),
+        transactional_id: None,
         buffer_bytes: 1 << 20,
         record_bytes_max: 1 << 20,
         batch_bytes_max: midplane::kafka::settings::BATCH_BYTES_MAX,

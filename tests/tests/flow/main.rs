@@ -2,6 +2,7 @@
 //! is a subject; what a single module decides is tested beside that module.
 
 mod backlog;
+mod exactly_once;
 mod headers;
 mod hosts;
 mod logs;

@@ -82,6 +82,11 @@ pub(crate) struct Payments<'a> {
 
 impl<'a> Payments<'a> {
     pub(crate) fn new(broker: &'a Broker, shards: usize) -> Self {
+        Self::guaranteed(broker, shards, "at-least-once")
+    }
+
+    /// As [`Self::new`], with a promise of its own.
+    pub(crate) fn guaranteed(broker: &'a Broker, shards: usize, guarantee: &str) -> Self {
         let input = broker.topic("payments", PARTITIONS as i32);
         let outputs = [("scored", 4), ("alerts", 2), ("letters", 1)].map(|(stem, count)| broker.topic(stem, count));
         let group = broker.unique("payments");
@@ -94,6 +99,7 @@ impl<'a> Payments<'a> {
 
             [groups.{group}]
             shards = {shards}
+            guarantee = "{guarantee}"
 
             [routes.payments]
             from = "{input}"

@@ -7,7 +7,8 @@ use super::super::client;
 use super::super::fields::{Fields, Located, Mismatch, Reader, located, name, topic};
 use super::super::keys;
 use super::super::model::{
-    Admin, Embedded, EmbeddedTopic, Grants, Host, Limits, OutOfRange, Plugins, Rollout, RolloutMode, Secret, Start,
+    Admin, Embedded, EmbeddedTopic, Grants, Guarantee, Host, Limits, OutOfRange, Plugins, Rollout, RolloutMode, Secret,
+    Start,
 };
 use super::super::names;
 use super::super::problem::{Place, Problem};
@@ -280,14 +281,10 @@ pub(super) fn groups(root: &Fields<'_>, reader: &mut Reader<'_>) -> Vec<GroupTab
 }
 
 pub(super) fn one_group(name: Name, fields: &Fields<'_>, reader: &mut Reader<'_>) -> GroupTable {
-    let guarantee = fields.choice("guarantee", [false, true], reader);
-    if guarantee.value {
-        let hint = "leave it out, or at `\"at-least-once\"`";
-        not_yet(guarantee.at, &guarantee.written, &fields.key("guarantee"), hint, reader);
-    }
     let out_of_range = [OutOfRange::Halt, OutOfRange::Earliest, OutOfRange::Latest];
     GroupTable {
         name,
+        guarantee: fields.choice("guarantee", [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce], reader).value,
         commit_interval: fields.duration("commit_interval", reader),
         shards: fields.integer("shards", reader).and_then(NonZeroUsize::new),
         start: start(fields, reader),

@@ -81,10 +81,18 @@ pub enum Action {
         /// The route whose policy says so; none for an unreadable partition.
         route: Option<u16>,
     },
-    /// Commit these positions; [`Input::CommitDone`](super::Input::CommitDone) says how it ended. Never two at a time.
+    /// Commit these positions; [`Input::CommitDone`](super::Input::CommitDone) says how it ended. Never two at a time. Exactly
+    /// once: with the transaction, in which nothing is in flight; where it fails, or nobody knows,
+    /// [`Input::Aborted`](super::Input::Aborted) says so instead.
     Commit {
         /// Each lane's next offset. Never empty.
         positions: Vec<(LaneId, i64)>,
+    },
+    /// Exactly once: abort the transaction; [`Input::Aborted`](super::Input::Aborted) answers. Until then, events in hand are
+    /// neither answered nor delivered.
+    Abort {
+        /// Why, for logs and metrics.
+        cause: Cause,
     },
     /// Give the partition up: forget it, unassign it. What is still in flight for it is of no interest.
     Release {
@@ -116,4 +124,6 @@ pub enum Cause {
     Blocked,
     /// The producer is gone.
     ProducerLost,
+    /// A partition that had a part in the transaction is another member's.
+    Lost,
 }

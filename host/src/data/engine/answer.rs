@@ -2,7 +2,7 @@
 
 use super::input::{LaneId, Now, OnFailure, RouteFailure, Seq};
 use super::lane::Lane;
-use super::{Action, Cause, Engine, backoff};
+use super::{Action, Cause, Engine, Guarantee, backoff};
 
 /// What the failures of one event mean for its lane.
 enum Judgement {
@@ -39,8 +39,13 @@ impl Engine {
             }
             self.write_letters(id, first + u64::from(index), event, actions);
         }
+        let lane = self.lanes.known(id);
         if count > 0 {
             actions.push(Action::Emit { lane: id, first, count });
+            if self.settings.guarantee == Guarantee::ExactlyOnce && lane.has_messages(first, count) {
+                lane.in_transaction = true;
+                self.transaction.open();
+            }
         }
         let lane = self.lanes.known(id);
         match judgement {

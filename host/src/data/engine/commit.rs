@@ -72,6 +72,15 @@ impl Commits {
         self.in_flight.take().expect("a commit ends that has begun")
     }
 
+    /// Nothing is to be committed, or being: lanes are elsewhere.
+    pub(super) fn clear(&mut self, lanes: &mut Lanes) {
+        for id in self.dirty.drain(..).chain(self.in_flight.take().into_iter().flatten()) {
+            let lane = lanes.known(id);
+            lane.dirty = false;
+            lane.committing = None;
+        }
+    }
+
     /// The commit failed: the next one waits for an interval.
     pub(super) fn delay(&mut self, now: Now) {
         self.retry_not_before = now + self.interval;

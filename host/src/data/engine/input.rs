@@ -62,12 +62,23 @@ pub enum Input<'a> {
         lane: LaneId,
         /// The first event that could not be produced whole.
         seq: Seq,
+        /// Whether some of it was produced.
+        begun: bool,
     },
     /// The commit that was asked for last has ended.
     CommitDone {
         /// The lanes whose positions the broker accepted: none where the commit failed as a whole.
         accepted: &'a [LaneId],
     },
+    /// Exactly once: the transaction was given up, or its commit failed, or nobody knows whether it did. The producer is
+    /// settled: what it held is in no log's committed part, and will not be. Reports of it that come later are ignored. And the
+    /// driver has forgotten what waits to be produced.
+    Aborted {
+        /// Where the group stands, read back from it afterwards, for each lane; or where the lane began, if it stands nowhere.
+        positions: &'a [(LaneId, i64)],
+    },
+    /// Exactly once: the driver would be between two transactions, as soon as may be.
+    Barrier,
     /// Partitions go to another member, once they are drained: each one's `Release` follows, within a bound. The driver drops
     /// their events in hand that no `Emit` has covered; answers for them are ignored.
     Revoked {
@@ -90,7 +101,7 @@ pub enum Input<'a> {
         /// By the number that a route had, the one that it has now; none where it is gone, and what is remembered of it.
         routes: &'a [Option<u16>],
     },
-    /// The producer is gone, and all that was emitted and isn't settled with it. The driver has forgotten what waits to be
+    /// At least once: the producer is gone, and all that was emitted and isn't settled with it. The driver has forgotten what waits to be
     /// produced; reports of the old producer that come later are ignored.
     ProducerLost,
     /// The host stops: what is in flight settles and is committed, then `Drained` follows. As with `Revoked`, what no `Emit`

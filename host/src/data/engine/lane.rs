@@ -51,6 +51,8 @@ pub(super) struct Lane {
     pub(super) watched: bool,
     /// Whether events that were emitted were given up, and not run again since.
     pub(super) interrupted: bool,
+    /// Whether messages of it were emitted into the transaction that is open.
+    pub(super) in_transaction: bool,
     /// The broker's, and what it was asked to make of it.
     pub(super) committed: i64,
     pub(super) committing: Option<i64>,
@@ -82,6 +84,7 @@ impl Lane {
             dirty: false,
             watched: false,
             interrupted: false,
+            in_transaction: false,
             committed: if committed { position } else { -1 },
             committing: None,
             events: VecDeque::new(),
@@ -190,6 +193,12 @@ impl Lane {
         self.answered += messages.len() as u64;
     }
 
+    /// Whether any of these events has a message in flight.
+    pub(super) fn has_messages(&self, first: Seq, count: u32) -> bool {
+        let start = (first - self.base) as usize;
+        self.events.range(start..start + count as usize).any(|event| event.pending & !OPEN != 0)
+    }
+
     /// One more message for an event that was just answered.
     pub(super) fn add_message(&mut self, seq: Seq) {
         self.events[(seq - self.base) as usize].pending += 1;
@@ -236,9 +245,13 @@ impl Lane {
         let grew = self.settled > before;
         if grew {
             self.stumbles = 0;
-            self.memory.forget_below(self.settled);
         }
         grew
+    }
+
+    /// Forgets what is known of the events below an offset: they won't run again.
+    pub(super) fn forget_below(&mut self, offset: i64) {
+        self.memory.forget_below(offset);
     }
 
     /// Forgets the events that were not answered: they will be delivered again.
@@ -265,6 +278,21 @@ impl Lane {
         self.events.clear();
         self.in_flight = 0;
         self.renumber();
+    }
+
+    /// Goes back to what the group has: nothing that was emitted since counts. Whether there was anything to go back from.
+    pub(super) fn rewind(&mut self, committed: i64) -> bool {
+        self.committed = committed;
+        let behind = self.settled != committed;
+        if !behind && !self.in_transaction {
+            return false;
+        }
+        self.interrupted |= behind || self.answered > self.base;
+        self.in_transaction = false;
+        (self.position, self.settled, self.in_flight) = (committed, committed, 0);
+        self.events.clear();
+        self.renumber();
+        true
     }
 
     /// Starts anew, with nothing in flight, at [`Lane::restart_offset`].

@@ -16,8 +16,10 @@
 //! event that is not settled. So no event is ever in flight twice, and a rewind repeats a suffix but never skips.
 //!
 //! # Guarantee
-//! At least once. Exactly once will replace what becomes of a failed message (abort, read the committed positions back), and
-//! when positions are committed (with the outputs); what is settled, parked and drained stays.
+//! At least once: positions are committed when their events are settled. Exactly once: outputs, letters and positions are one
+//! transaction of the shard. Before it ends nothing more is emitted, so that everything in it settles; what fails gives all
+//! of it up, and each lane goes on where the group stands, as the driver has read it back. What is settled, parked and drained
+//! is the same in both.
 
 mod action;
 mod answer;
@@ -29,21 +31,25 @@ mod lanes;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::time::Duration;
 
 pub use action::{Action, Cause};
 pub use input::{Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, RouteFailure, Seq};
 
-use crate::config::model::Backoff;
+use crate::config::model::{Backoff, Guarantee};
 use backoff::Random;
 use commit::Commits;
 use lane::{Lane, State};
 use lanes::Lanes;
+use transaction::Transaction;
 
 /// What an engine is built with.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What is promised.
+    pub guarantee: Guarantee,
     /// How long settled events wait for their commit, at most, as long as commits are quick.
     pub commit_interval: Duration,
     /// How long a revoked lane may take to drain.
@@ -65,6 +71,7 @@ pub struct Engine {
     /// The lanes that wait for something other than events: parked, to be released, or drained.
     watched: Vec<LaneId>,
     commits: Commits,
+    transaction: Transaction,
     drain: Drain,
 }
 
@@ -81,7 +88,8 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         let random = Random::new(settings.seed);
         let commits = Commits::new(settings.commit_interval);
-        Self { settings, random, lanes: Lanes::default(), watched: Vec::new(), commits, drain: Drain::No }
+        let transaction = Transaction::default();
+        Self { settings, random, lanes: Lanes::default(), watched: Vec::new(), commits, transaction, drain: Drain::No }
     }
 
     /// Takes note of what happened, and appends what is to be done about it, in order. `now` never falls.
@@ -97,8 +105,10 @@ impl Engine {
                 self.answered(lane, first, messages, failures, now, actions);
             }
             Input::Reports(reports) => self.reports(reports, now, actions),
-            Input::Blocked { lane, seq } => self.blocked(lane, seq, now, actions),
+            Input::Blocked { lane, seq, begun } => self.blocked(lane, seq, begun, now, actions),
             Input::CommitDone { accepted } => self.commit_done(accepted, now),
+            Input::Aborted { positions } => self.aborted(positions, now, actions),
+            Input::Barrier => self.transaction.hurry(),
             Input::Revoked { lanes } => self.revoked(lanes, now),
             Input::Lost { lanes } => lanes.iter().for_each(|&lane| self.release(lane, actions)),
             Input::Unreadable { lane } => self.unreadable(lane, actions),
@@ -115,7 +125,7 @@ impl Engine {
         let lanes = self.watched.iter().filter_map(|&id| {
             let lane = self.lanes.get(id)?;
             let resume = match lane.state {
-                State::Parked { until } if lane.is_still() => Some(until),
+                State::Parked { until } if lane.is_still() && !self.transaction.is_given_up() => Some(until),
                 _ => None,
             };
             resume.into_iter().chain(lane.release_by).min()
@@ -124,7 +134,8 @@ impl Engine {
             Drain::Until(deadline) => Some(deadline),
             Drain::No | Drain::Done => None,
         };
-        lanes.chain(self.commits.due()).chain(drain).min()
+        let commit = self.commits.due().filter(|_| self.takes_events());
+        lanes.chain(commit).chain(drain).min()
     }
 
     /// Which run of an event this is, from 1: one more than the transient failures that stopped its lane. For an event that
@@ -190,32 +201,40 @@ impl Engine {
             match report.outcome {
                 Outcome::Acked => {
                     if lane.ack(report.seq) && lane.settle() {
-                        self.commits.note(report.lane, lane);
+                        self.settled(report.lane);
                     }
                 }
                 Outcome::Refused { output, reason } => {
                     if let Some(offset) = lane.fail(report.seq) {
                         lane.memory.entry(offset).add_refusal(output, reason);
-                        self.park(report.lane, now, Cause::Refused, actions);
+                        match self.settings.guarantee {
+                            Guarantee::AtLeastOnce => self.park(report.lane, now, Cause::Refused, actions),
+                            Guarantee::ExactlyOnce => self.give_up(Cause::Refused, actions),
+                        }
                     }
                 }
                 Outcome::Failed => {
                     if lane.fail(report.seq).is_some() {
-                        self.stumble(report.lane, now, Cause::Failed, actions);
+                        match self.settings.guarantee {
+                            Guarantee::AtLeastOnce => self.stumble(report.lane, now, Cause::Failed, actions),
+                            Guarantee::ExactlyOnce => self.give_up(Cause::Failed, actions),
+                        }
                     }
                 }
             }
         }
     }
 
-    fn blocked(&mut self, id: LaneId, seq: Seq, now: Now, actions: &mut Vec<Action>) {
+    fn blocked(&mut self, id: LaneId, seq: Seq, begun: bool, now: Now, actions: &mut Vec<Action>) {
         let until = now + self.settings.blocked_wait;
-        if let Some(lane) = self.lanes.get_mut(id)
-            && lane.offset(seq).is_some()
-        {
-            lane.truncate(seq);
-            self.park(id, until, Cause::Blocked, actions);
+        let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.offset(seq).is_some()) else { return };
+        if begun && self.settings.guarantee == Guarantee::ExactlyOnce {
+            // Half an event is in the transaction.
+            self.give_up(Cause::Blocked, actions);
+            return;
         }
+        lane.truncate(seq);
+        self.park(id, until, Cause::Blocked, actions);
     }
 
     fn producer_lost(&mut self, now: Now, actions: &mut Vec<Action>) {
@@ -281,8 +300,16 @@ impl Engine {
 
     /// Takes note of what has settled.
     fn settle(&mut self, id: LaneId) {
+        self.lanes.known(id).settle();
+        self.settled(id);
+    }
+
+    /// What is known of settled events is needed no more; unless they may have to run again, all the same.
+    fn settled(&mut self, id: LaneId) {
         let lane = self.lanes.known(id);
-        lane.settle();
+        if self.settings.guarantee == Guarantee::AtLeastOnce {
+            lane.forget_below(lane.settled());
+        }
         self.commits.note(id, lane);
     }
 
@@ -322,6 +349,10 @@ impl Engine {
     }
 
     fn release(&mut self, id: LaneId, actions: &mut Vec<Action>) {
+        if self.lanes.get(id).is_some_and(|lane| lane.in_transaction) {
+            // Who has the partition now runs these events again.
+            self.give_up(Cause::Lost, actions);
+        }
         if self.lanes.remove(id) {
             self.commits.forget(id);
             self.watched.retain(|&watched| watched != id);
@@ -337,7 +368,7 @@ impl Engine {
             let id = self.watched[index];
             let lane = self.lanes.known(id);
             match lane.state {
-                State::Parked { until } if lane.is_still() && until <= now => {
+                State::Parked { until } if lane.is_still() && until <= now && !self.transaction.is_given_up() => {
                     actions.push(Action::Resume { lane: id, offset: lane.restart_offset() });
                     lane.restart();
                 }
@@ -345,7 +376,7 @@ impl Engine {
                     self.release(id, actions);
                     continue;
                 }
-                State::Closed => drained |= lane.is_still(),
+                State::Closed => drained |= lane.is_still() || lane.in_transaction,
                 State::Running | State::Parked { .. } | State::Halted { .. } => {}
             }
             if matches!(lane.state, State::Running | State::Halted { .. }) {
@@ -360,12 +391,19 @@ impl Engine {
     }
 
     fn commit(&mut self, soon: bool, now: Now, actions: &mut Vec<Action>) {
-        if let Some(positions) = self.commits.begin(soon, now, &mut self.lanes) {
+        if self.settings.guarantee == Guarantee::ExactlyOnce && !self.may_end(soon, now) {
+            return;
+        }
+        if let Some(positions) = self.commits.begin(soon || self.transaction.is_urgent(), now, &mut self.lanes) {
+            self.transaction.commits(self.settings.guarantee);
             actions.push(Action::Commit { positions });
         }
     }
 
     fn commit_done(&mut self, accepted: &[LaneId], now: Now) {
+        if self.settings.guarantee == Guarantee::ExactlyOnce {
+            return self.committed(accepted);
+        }
         for id in self.commits.end() {
             let lane = self.lanes.known(id);
             let position = lane.committing.take().expect("it was part of the commit");
@@ -382,7 +420,8 @@ impl Engine {
         let Drain::Until(deadline) = self.drain else {
             return;
         };
-        if now >= deadline || self.lanes.iter().all(Lane::is_drained) {
+        let drained = self.lanes.iter().all(Lane::is_drained) && !self.transaction.is_given_up();
+        if now >= deadline || drained {
             let clean = self.lanes.iter().all(|lane| lane.is_drained() && lane.is_clean());
             self.drain = Drain::Done;
             actions.push(Action::Drained { clean });

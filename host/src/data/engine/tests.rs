@@ -20,7 +20,12 @@ struct Case {
 impl Case {
     /// One lane at offset 10, which is committed.
     fn new() -> Self {
+        Self::of(Guarantee::AtLeastOnce)
+    }
+
+    fn of(guarantee: Guarantee) -> Self {
         let settings = Settings {
+            guarantee,
             commit_interval: millis(50),
             revoke_timeout: millis(1000),
             blocked_wait: millis(20),
@@ -307,7 +312,7 @@ fn a_blocked_topic_rewinds_to_what_could_not_be_produced() {
     let mut case = Case::new();
     case.emit(0, &[10, 11]);
     let park = Action::Park { lane: LANE, offset: 11, until: case.now + millis(20), cause: Cause::Blocked };
-    case.check(Input::Blocked { lane: LANE, seq: 1 }, &[park]);
+    case.check(Input::Blocked { lane: LANE, seq: 1, begun: false }, &[park]);
     case.later(millis(20));
     case.check(Input::Reports(&[acked(0), acked(1)]), &[resume(11), commit(11)]);
 }
@@ -405,4 +410,90 @@ fn jitter_takes_its_share_of_the_wait_and_no_more() {
         let wait = backoff::wait(&backoff, 2, &mut random);
         assert!(wait > millis(99) && wait <= millis(200), "{wait:?}");
     }
+}
+
+fn exactly_once() -> Case {
+    Case::of(Guarantee::ExactlyOnce)
+}
+
+fn park(offset: i64, until: Now, cause: Cause) -> Action {
+    Action::Park { lane: LANE, offset, until, cause }
+}
+
+#[test]
+fn a_transaction_ends_when_all_of_it_has_settled_and_takes_nothing_more_meanwhile() {
+    let mut case = exactly_once();
+    case.emit(0, &[10, 11]);
+    case.check(Input::Reports(&[acked(0)]), &[]);
+    assert!(!case.engine.takes_events() && !case.engine.is_between_transactions(), "it is to end");
+    assert_eq!(case.engine.next_wakeup(), None, "only reports bring it on");
+    case.check(Input::Reports(&[acked(1)]), &[commit(12)]);
+    assert!(!case.engine.takes_events(), "it ends");
+    case.check(Input::CommitDone { accepted: &[LANE] }, &[]);
+    assert!(case.engine.takes_events() && case.engine.is_between_transactions());
+    case.emit(2, &[12]);
+    case.check(Input::Reports(&[acked(2)]), &[]);
+    case.check(Input::Barrier, &[commit(13)]);
+}
+
+#[test]
+fn events_without_outputs_need_no_transaction_but_a_commit() {
+    let mut case = exactly_once();
+    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(0, 1)]);
+    let answered = Input::Answered { lane: LANE, first: 0, messages: &[0], failures: &[] };
+    case.check(answered, &[emit(0, 1), commit(11)]);
+    case.check(Input::CommitDone { accepted: &[LANE] }, &[]);
+}
+
+#[test]
+fn a_refused_output_gives_the_transaction_up_and_is_remembered_until_its_event_is_committed() {
+    let mut case = exactly_once();
+    case.check(Input::Barrier, &[]);
+    case.emit(0, &[10, 11]);
+    let abort = Action::Abort { cause: Cause::Refused };
+    case.check(Input::Reports(&[refused(0), acked(1)]), &[abort.clone()]);
+    assert!(!case.engine.takes_events());
+    let gone_back = [park(10, case.now, Cause::Refused), resume(10)];
+    case.check(Input::Aborted { positions: &[(LANE, 10)] }, &gone_back);
+    let known = |seq| Action::Refused { lane: LANE, seq, output: 3, reason: Refusal::TooLarge };
+    case.check(Input::Delivered { lane: LANE, offsets: &[10, 11] }, &[known(2), process(2, 2)]);
+    let answered = |first| Input::Answered { lane: LANE, first, messages: &[1, 1], failures: &[] };
+    case.check(answered(2), &[emit(2, 2)]);
+    case.check(Input::Reports(&[acked(2), refused(3)]), &[abort]);
+    case.check(Input::Aborted { positions: &[(LANE, 10)] }, &gone_back);
+    // Both are known, though the first one had settled in between.
+    case.check(Input::Delivered { lane: LANE, offsets: &[10, 11] }, &[known(4), known(5), process(4, 2)]);
+}
+
+#[test]
+fn a_commit_that_may_have_happened_goes_on_where_the_group_stands() {
+    let mut case = exactly_once();
+    case.emit(0, &[10, 11]);
+    case.check(Input::Reports(&[acked(0), acked(1)]), &[commit(12)]);
+    let until = case.now + WAIT.first;
+    case.check(Input::Aborted { positions: &[(LANE, 12)] }, &[park(12, until, Cause::Failed)]);
+    case.later(WAIT.first);
+    case.check(Input::Tick, &[resume(12)]);
+    case.check(Input::Drain { deadline: case.now + WAIT.first }, &[Action::Drained { clean: true }]);
+}
+
+#[test]
+fn a_lost_lane_takes_its_transaction_with_it() {
+    let mut case = exactly_once();
+    let other = LaneId(1);
+    case.check(Input::Assigned { lane: other, position: 0, committed: true }, &[]);
+    case.emit(0, &[10]);
+    case.check(Input::Lost { lanes: &[other] }, &[Action::Release { lane: other }]);
+    case.check(Input::Lost { lanes: &[LANE] }, &[Action::Abort { cause: Cause::Lost }, release()]);
+    case.check(Input::Aborted { positions: &[] }, &[]);
+    assert!(case.engine.is_between_transactions());
+}
+
+#[test]
+fn a_drain_that_had_to_give_up_is_not_clean() {
+    let mut case = exactly_once();
+    case.emit(0, &[10]);
+    case.check(Input::Drain { deadline: case.now + WAIT.first }, &[]);
+    case.check(Input::Reports(&[failed(0)]), &[Action::Abort { cause: Cause::Failed }]);
+    case.check(Input::Aborted { positions: &[(LANE, 10)] }, &[Action::Drained { clean: false }]);
 }

@@ -7,13 +7,14 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::process::out_of_range;
+use super::transaction::Settling;
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Engine, Input, LaneId, Now};
 use crate::data::handover::Starts;
 use crate::data::lane::Lanes;
 use crate::data::program::Program;
 use crate::data::sink::Sink;
-use crate::kafka::{self, Consumer, Happening, Partition};
+use crate::kafka::{self, Consumer, Happening, Partition, ProducerSettings};
 
 /// How long the client may take to seek: it is asked in its own process.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,6 +45,10 @@ pub(super) struct Flow {
     pub(super) topics: Vec<String>,
     /// Partitions whose offset isn't in the log, and the broker didn't say where the log begins and ends; with their runs.
     pub(super) ranges: Vec<(LaneId, u64)>,
+    /// What is left to do before another transaction begins, under exactly-once.
+    pub(super) settling: Option<Settling>,
+    /// What a producer is made with that takes another one's place.
+    pub(super) producer_settings: ProducerSettings,
     /// Whether the shard was told to stop.
     pub(super) draining: bool,
     /// Whether the drain has ended, and was clean.
@@ -73,6 +78,7 @@ impl Flow {
         self.take_commands()?;
         self.take_happenings(program)?;
         self.take_reports()?;
+        self.settle()?;
         for (lane, run) in std::mem::take(&mut self.ranges) {
             if self.lanes.run(lane) == Some(run) {
                 out_of_range(program, self, lane)?;
@@ -133,6 +139,13 @@ impl Flow {
                 Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, &format!("{cause:?}")),
                 Action::Resume { lane, offset } => self.resume(lane, offset),
                 Action::Halted { lane, offset, route } => self.halt(lane, offset, route),
+                Action::Commit { positions } if self.producer_settings.transactional_id.is_some() => {
+                    self.commit_transaction(&positions, &mut actions)?;
+                }
+                Action::Abort { cause } => {
+                    tracing::debug!(shard = self.name, ?cause, "The transaction is given up.");
+                    self.settling = Some(Settling::Abort);
+                }
                 Action::Commit { positions } => {
                     if let Err(error) = self.commit(&positions) {
                         tracing::warn!(%error, "A commit could not be asked for.");
@@ -196,14 +209,16 @@ impl Flow {
     }
 
     fn commit(&mut self, positions: &[(LaneId, i64)]) -> Result<(), kafka::Error> {
-        let offsets: Vec<_> = positions
-            .iter()
-            .filter_map(|(id, offset)| {
-                let lane = self.lanes.get(*id)?;
-                Some((lane.topic(), lane.number(), *offset, self.commit_metadata.as_str()))
-            })
-            .collect();
-        self.consumer.commit(offsets.into_iter(), 0)
+        self.consumer.commit(self.offsets(positions).into_iter(), 0)
+    }
+
+    /// Positions as the group knows them.
+    pub(super) fn offsets(&self, positions: &[(LaneId, i64)]) -> Vec<(&str, i32, i64, &str)> {
+        let offset = |(id, offset): &(LaneId, i64)| {
+            let lane = self.lanes.get(*id)?;
+            Some((lane.topic(), lane.number(), *offset, self.commit_metadata.as_str()))
+        };
+        positions.iter().filter_map(offset).collect()
     }
 
     fn release(&mut self, id: LaneId) -> Result<(), kafka::Error> {

@@ -13,6 +13,15 @@ use crate::data::program::Program;
 use crate::kafka::{self, Partition, start};
 
 impl Shard {
+    /// Has the transaction end, where there is a generation to go over to: one transaction sees one generation.
+    pub(super) fn reach_boundary(&mut self) -> Result<(), kafka::Error> {
+        if self.flow.engine.is_between_transactions() || self.handover.newer(self.version).is_none() {
+            return Ok(());
+        }
+        self.flow.step(Input::Barrier)?;
+        self.flow.settle_before_more(&self.program)
+    }
+
     /// Takes the newest generation, if there is one that this shard doesn't follow yet. A shard that is to stop doesn't: it
     /// takes no more events, and to subscribe anew while it leaves would keep the group from whoever stays.
     pub(super) fn cut_over(&mut self) -> Result<(), kafka::Error> {
@@ -21,6 +30,10 @@ impl Shard {
             return Ok(());
         }
         let Some((version, next)) = self.handover.newer(self.version) else { return Ok(()) };
+        if !self.flow.engine.is_between_transactions() {
+            // It was put down while events were waited for: after them.
+            return Ok(());
+        }
         self.version = version;
         self.calls.adopt(&self.program, &next.program);
         self.flow.cut_over(&self.program, &next)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::carry::{Flow, Going};
+use super::transaction::Settling;
 use crate::data::engine::{Input, LaneId};
 use crate::data::lane::Lane;
 use crate::data::origin::LaneLabel;
@@ -20,7 +21,8 @@ impl Flow {
         while let Some(happening) = self.happenings.pop_front().or_else(|| self.consumer.poll(Duration::ZERO)) {
             self.happened(happening)?;
         }
-        if !self.coming.is_empty() {
+        // Of a transaction that another host has left open, positions may still come.
+        if !self.coming.is_empty() && self.settling != Some(Settling::Begin) {
             self.begin(program)?;
         }
         if !self.returning.is_empty() {
@@ -112,7 +114,7 @@ impl Flow {
         tracing::debug!(topic = &*partition.0, partition = partition.1, offset, "A partition begins.");
         let routes = program.index.routes(&partition.0);
         let label = LaneLabel::new(&partition.0, partition.1);
-        let lane = self.lanes.insert(Lane { routes, label, partition, next: offset });
+        let lane = self.lanes.insert(Lane { routes, label, partition, begin: offset, next: offset });
         self.step(Input::Assigned { lane, position: offset, committed })?;
         Ok(lane)
     }

@@ -9,6 +9,7 @@ mod cutover;
 mod group;
 mod health;
 mod process;
+mod transaction;
 mod trials;
 
 use std::collections::VecDeque;
@@ -19,12 +20,13 @@ use std::time::{Duration, Instant};
 use self::carry::Flow;
 pub use self::health::Health;
 use self::process::Calls;
+use self::transaction::Settling;
 use super::engine::{Engine, Now, Settings as EngineSettings};
 use super::handover::Handover;
 use super::lane::Lanes;
 use super::program::Program;
 use super::sink::Sink;
-use crate::config::model::Backoff;
+use crate::config::model::{Backoff, Guarantee};
 use crate::kafka::{self, Batch, Connection, Consumer, ConsumerSettings, Producer, ProducerSettings};
 
 /// Events in one drain: more of them don't stay in the processor's caches.
@@ -44,6 +46,8 @@ pub struct Settings {
     pub connection: Connection,
     /// Names its clients to the broker; unique among all members.
     pub client_id: String,
+    /// The name under which its producer writes transactions: of this group, host and shard, and of nobody else.
+    pub transactional_id: String,
     /// Bytes that its consumer prefetches.
     pub consumer_buffer_bytes: usize,
     /// Bytes that its producer holds.
@@ -101,14 +105,17 @@ impl Shard {
             buffer_bytes: settings.consumer_buffer_bytes,
         })?;
         let buffer_bytes = settings.producer_buffer_bytes;
-        let producer = Producer::new(&ProducerSettings {
+        let transactional = program.guarantee == Guarantee::ExactlyOnce;
+        let producer_settings = ProducerSettings {
             connection,
             client_id,
+            transactional_id: transactional.then_some(settings.transactional_id),
             buffer_bytes,
             record_bytes_max: settings.record_bytes_max,
             batch_bytes_max: settings.batch_bytes_max,
-        })?;
-        let sink = Sink::new(producer, &first.outputs, buffer_bytes)?;
+        };
+        let producer = Producer::new(&producer_settings)?;
+        let sink = Sink::new(producer, transactional, &first.outputs, buffer_bytes)?;
         if first.topics.is_empty() {
             // There is nothing to join the group for, before a pattern matches.
             health.assigned();
@@ -131,6 +138,8 @@ impl Shard {
             starts: Arc::clone(&first.starts),
             topics: first.topics.clone(),
             draining: false,
+            settling: transactional.then_some(Settling::Begin),
+            producer_settings,
             ranges: Vec::new(),
             drained: None,
             commit_metadata: program.commit_metadata(),
@@ -152,6 +161,11 @@ impl Shard {
             if let Some(clean) = self.flow.drained {
                 return self.end(clean);
             }
+            self.reach_boundary()?;
+            if !self.flow.takes_events() {
+                self.flow.sink.poll(BUSY_WAIT)?;
+                continue;
+            }
             let wait = self.flow.wait();
             self.flow.consumer.drain(&mut self.batch, DRAIN_EVENTS_MAX, DRAIN_BYTES_MAX, wait);
             // After the wait, so that what was published meanwhile is not one batch late.
@@ -165,6 +179,7 @@ impl Shard {
         self.batch.clear();
         if !clean {
             self.flow.sink.purge();
+            self.flow.give_up_at_the_end()?;
         }
         self.flow.leave()?;
         self.calls.tell_filters(&self.program);
@@ -184,6 +199,7 @@ impl Shard {
 
 fn engine_settings(program: &Program) -> EngineSettings {
     EngineSettings {
+        guarantee: program.guarantee,
         commit_interval: program.commit_interval,
         revoke_timeout: Duration::from_secs(5),
         blocked_wait: Duration::from_millis(250),

@@ -192,6 +192,7 @@ impl Shard {
             // the lane may have stopped and gone on meanwhile, from an event that comes again: what is in hand lies beyond
             // it, and taking that, or the end behind it, would pass over what lies between.
             let is_ours = |flow: &Flow| flow.lanes.run(lane) == part.run;
+            flow.settle_before_more(program)?;
             if !part.records.is_empty() && is_ours(flow) {
                 deliver(program, batch, calls, flow, lane, &part)?;
             }
@@ -249,6 +250,7 @@ fn deliver(
             None => return Ok(()),
         }
         flow.attend(program)?;
+        flow.settle_before_more(program)?;
     }
     Ok(())
 }
@@ -372,8 +374,8 @@ impl Part<'_, '_> {
                 Action::Letter { seq, route, attempts, .. } => letters.push((seq, route, attempts)),
                 Action::Emit { first, count, .. } => {
                     goes_on = true;
-                    if let Some(blocked) = self.emit(program, answers, first, count, &letters, flow)? {
-                        flow.engine.step(Input::Blocked { lane: self.id, seq: blocked }, flow.now(), &mut others);
+                    if let Some((seq, begun)) = self.emit(program, answers, first, count, &letters, flow)? {
+                        flow.engine.step(Input::Blocked { lane: self.id, seq, begun }, flow.now(), &mut others);
                         stops = true;
                     }
                 }
@@ -387,7 +389,8 @@ impl Part<'_, '_> {
         Ok(goes_on && !stops)
     }
 
-    /// Produces what was answered for these events. Returns the first event that there was no room for.
+    /// Produces what was answered for these events. Returns the first event that there was no room for, and whether some of it
+    /// was produced.
     fn emit(
         &self,
         program: &Program,
@@ -396,11 +399,11 @@ impl Part<'_, '_> {
         count: u32,
         letters: &[(Seq, u16, u32)],
         flow: &mut Flow,
-    ) -> Result<Option<Seq>, kafka::Error> {
+    ) -> Result<Option<(Seq, bool)>, kafka::Error> {
         for seq in first..first + u64::from(count) {
             let index = (seq - self.first) as u32;
             if !flow.make_room(|sink| answers.topics(index, &program.plans, |topics| sink.admits(topics)))? {
-                return Ok(Some(seq));
+                return Ok(Some((seq, false)));
             }
             let event = &self.events[index as usize];
             let mut blocked = false;
@@ -420,7 +423,7 @@ impl Part<'_, '_> {
             });
             failed?;
             if blocked {
-                return Ok(Some(seq));
+                return Ok(Some((seq, true)));
             }
         }
         Ok(None)

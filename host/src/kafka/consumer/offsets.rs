@@ -152,7 +152,10 @@ impl Consumer {
         check_list(ACTION, list)
     }
 
-    fn offsets<'a>(&self, offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>) -> Result<List, Error> {
+    pub(in crate::kafka) fn offsets<'a>(
+        &self,
+        offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>,
+    ) -> Result<List, Error> {
         let mut list = List::new(offsets.len());
         for (topic, partition, offset, metadata) in offsets {
             let item = list.add(&c_string(topic)?, partition, offset);

@@ -94,6 +94,7 @@ impl Loop {
         let mut producer = Producer::new(&ProducerSettings {
             connection,
             client_id,
+            transactional_id: None,
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,

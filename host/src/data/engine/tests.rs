@@ -451,7 +451,7 @@ fn a_refused_output_gives_the_transaction_up_and_is_remembered_until_its_event_i
     case.check(Input::Barrier, &[]);
     case.emit(0, &[10, 11]);
     let abort = Action::Abort { cause: Cause::Refused };
-    case.check(Input::Reports(&[refused(0), acked(1)]), &[abort.clone()]);
+    case.check(Input::Reports(&[refused(0), acked(1)]), std::slice::from_ref(&abort));
     assert!(!case.engine.takes_events());
     let gone_back = [park(10, case.now, Cause::Refused), resume(10)];
     case.check(Input::Aborted { positions: &[(LANE, 10)] }, &gone_back);

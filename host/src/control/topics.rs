@@ -14,6 +14,8 @@ use crate::kafka::{self, Connection, Consumer, ConsumerSettings, Partition};
 
 /// How long the broker may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before the broker is asked again what it could not say.
+const AGAIN_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a topic that was just made may take to be in the broker's answers, and how often it is looked for.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(2);
 const VISIBLE_INTERVAL: Duration = Duration::from_millis(100);
@@ -282,8 +284,9 @@ pub fn begin(
                 return Ok(());
             }
             Err(_) if stopping.load(Ordering::Relaxed) => return Err(Error::Stopped),
-            Err(error @ kafka::Error::Unreachable { .. }) => {
+            Err(error) if error.may_pass() => {
                 tracing::warn!(group = program.group, %error, "The group's offsets cannot be read; trying again.");
+                std::thread::sleep(AGAIN_INTERVAL);
             }
             Err(error) => return Err(error.into()),
         }

@@ -84,7 +84,7 @@ pub struct Sink {
     /// Topics over their bound.
     over: usize,
     /// When the transaction was begun that is open, if there is one.
-    begun: Option<Instant>,
+    begun: Option<(Instant, SystemTime)>,
     /// Whether what is written is written in transactions.
     transactional: bool,
     /// The newest event's number: completes what reports carry of theirs.
@@ -372,7 +372,7 @@ impl Sink {
     pub fn begin(&mut self) -> Result<(), TransactionError> {
         if self.begun.is_none() {
             self.producer.begin_transaction()?;
-            self.begun = Some(Instant::now());
+            self.begun = Some((Instant::now(), SystemTime::now()));
         }
         Ok(())
     }
@@ -384,7 +384,10 @@ impl Sink {
 
     /// Whether the transaction that is open took longer than the broker waits for its end.
     pub fn is_late(&self) -> bool {
-        self.begun.is_some_and(|begun| begun.elapsed() >= TRANSACTION_TIMEOUT)
+        self.begun.is_some_and(|(begun, at)| {
+            // The first clock stands still while the machine sleeps, the second one may be set.
+            begun.elapsed().max(at.elapsed().unwrap_or_default()) >= TRANSACTION_TIMEOUT
+        })
     }
 
     /// The transaction was committed, or aborted.

@@ -109,6 +109,27 @@ impl Code {
         matches!(self, Self::BAD_MSG | Self::BAD_COMPRESSION | Self::NOT_IMPLEMENTED)
     }
 
+    /// Whether it may be otherwise in a moment, though nobody does anything: coordinators and leaders move, and are elected.
+    pub fn may_pass(self) -> bool {
+        const LEADERS: [i32; 5] = [5, 6, 7, 9, 13];
+        const COORDINATORS: [i32; 3] = [14, 15, 16];
+        let moving = LEADERS.contains(&self.0) || COORDINATORS.contains(&self.0);
+        moving
+            || matches!(self, Self::TIMED_OUT | Self::TRANSPORT | Self::WAIT_COORDINATOR | Self::UNSTABLE_OFFSET_COMMIT)
+    }
+
+    /// Whether somebody else has a producer's name.
+    pub fn is_fenced(self) -> bool {
+        matches!(self, Self::FENCED | Self::PRODUCER_FENCED | Self::INVALID_PRODUCER_EPOCH)
+    }
+
+    /// Whether it stays as it is until somebody grants something, changes a setting, or another version of the broker.
+    pub fn is_final(self) -> bool {
+        const AUTHORIZATION: [i32; 4] = [29, 30, 31, 53];
+        const SETTINGS: [i32; 4] = [35, 50, -165, -186];
+        AUTHORIZATION.contains(&self.0) || SETTINGS.contains(&self.0)
+    }
+
     /// `None` where there is no error.
     pub fn error(self) -> Option<Self> {
         (self != Self::NONE).then_some(self)
@@ -221,6 +242,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same may work in a moment: the broker didn't answer, or isn't ready.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::Fatal { .. }) && self.code().is_some_and(Code::may_pass)
+    }
+
     /// The code, where one is known.
     pub fn code(&self) -> Option<Code> {
         match self {

@@ -39,6 +39,16 @@ pub enum TransactionError {
     },
 }
 
+impl TransactionError {
+    /// Whether another producer would be answered in the same way: somebody has to grant something, or to change a setting.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Pending { .. } | Self::Fenced { .. } => false,
+            Self::Abort { code, .. } | Self::Unknown { code, .. } => code.is_final(),
+        }
+    }
+}
+
 impl std::fmt::Display for TransactionError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -86,6 +96,10 @@ impl Producer {
         // SAFETY: the clients and the list are live, the metadata is ours to destroy, and so is the error.
         unsafe {
             let metadata = rdsys::rd_kafka_consumer_group_metadata(consumer.raw());
+            if metadata.is_null() {
+                let message = "the consumer has left its group".to_owned();
+                return Err(TransactionError::Abort { code: Code::STATE, message });
+            }
             let error = rdsys::rd_kafka_send_offsets_to_transaction(
                 self.raw(),
                 list.raw(),
@@ -131,9 +145,9 @@ unsafe fn outcome(error: *mut rdsys::rd_kafka_error_t) -> Result<(), Transaction
         let retriable = rdsys::rd_kafka_error_is_retriable(error) != 0;
         rdsys::rd_kafka_error_destroy(error);
         Err(match code {
-            Code::FENCED | Code::PRODUCER_FENCED | Code::INVALID_PRODUCER_EPOCH => TransactionError::Fenced { message },
-            _ if aborts => TransactionError::Abort { code, message },
             _ if retriable => TransactionError::Pending { code },
+            code if code.is_fenced() => TransactionError::Fenced { message },
+            _ if aborts => TransactionError::Abort { code, message },
             _ => TransactionError::Unknown { code, message },
         })
     }

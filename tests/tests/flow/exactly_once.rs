@@ -81,7 +81,7 @@ on_each_broker!(
         wait_until("the first commit", DEADLINE, || payments.committed().values().sum::<i64>() > 0);
         host.signal(Signal::STOP);
         // Longer than transactions and sessions last.
-        std::thread::sleep(std::time::Duration::from_secs(10));
+        std::thread::sleep(std::time::Duration::from_secs(12));
         host.signal(Signal::CONT);
         payments.send_up_to(EVENTS);
         payments.wait_settled();

@@ -106,9 +106,22 @@ impl Load {
         outputs
     }
 
+    /// As [`Self::finish`], where ends of transactions stand among the outputs.
+    pub(crate) fn finish_transactions(self) -> Outputs {
+        let sent = self.dry_up();
+        let expected = usize::try_from(sent).expect("a number of events") * self.course.outputs;
+        let outputs = self.collect_all(expected);
+        outputs.assert_once(sent);
+        outputs
+    }
+
     /// Reads everything that is there. Nobody writes any more.
     pub(crate) fn collect(self) -> Outputs {
         let there = usize::try_from(records::len(&self.servers, &self.output)).expect("a number of records");
+        self.collect_all(there)
+    }
+
+    fn collect_all(self, there: usize) -> Outputs {
         wait_until("all outputs are read", PATIENCE, || lock(&self.reader.seen).len() >= there);
         let mut outputs = self.reader.stop();
         outputs.expect(self.course.outputs);

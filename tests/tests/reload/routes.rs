@@ -342,3 +342,30 @@ on_each_broker!(
         assert_eq!(values(&setting.all("one")), numbers(0..200));
     }
 );
+
+on_each_broker!(
+    fn a_guarantee_changes_live(broker: &Broker) {
+        let config = |guarantee: &str| {
+            marked("marked", 2).replace("shards = 2", &format!("shards = 2\nguarantee = \"{guarantee}\""))
+        };
+        let setting = Setting::flowing(broker, &config("at-least-once"));
+        let marker = crate::setting::Marker::new();
+        setting.install("marker", &marker.version(0).0);
+        let host = setting.start();
+        let load = Load::start(&setting, Course { outputs: 2, ..COURSE });
+        load.wait_for_generation("marked", host.number());
+        for (mark, guarantee) in (1..).zip(["exactly-once", "at-least-once", "exactly-once"]) {
+            setting.configure(&config(guarantee));
+            let generation = host.reload_to_another();
+            load.wait_for_generation("marked", generation);
+            setting.install("marker", &marker.version(mark).0);
+            let generation = host.reload_to_another();
+            load.wait_for_generation("marked", generation);
+            load.wait_for_more();
+        }
+        load.dry_up();
+        setting.wait_settled("group", "in");
+        let _log = host.stop();
+        load.finish_transactions();
+    }
+);

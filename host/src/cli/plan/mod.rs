@@ -209,7 +209,7 @@ fn positions_of(
 
 fn failure(error: &kafka::Error) -> Failure {
     match error {
-        kafka::Error::Unreachable { .. } => Failure::unreachable(error),
+        error if error.may_pass() => Failure::unreachable(error),
         error => Failure::failed(error),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use super::process::out_of_range;
+use super::group::out_of_range;
 use super::transaction::Settling;
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Engine, Input, LaneId, Now};
@@ -47,6 +47,8 @@ pub(super) struct Flow {
     pub(super) ranges: Vec<(LaneId, u64)>,
     /// What is left to do before another transaction begins, under exactly-once.
     pub(super) settling: Option<Settling>,
+    /// How often producers could not take their name over since one could.
+    pub(super) taken_over_in_vain: u32,
     /// What a producer is made with that takes another one's place.
     pub(super) producer_settings: ProducerSettings,
     /// Whether the shard was told to stop.
@@ -121,7 +123,7 @@ impl Flow {
 
     /// Tells the engine what was acknowledged or refused since the last time, and carries out what it says.
     pub(super) fn take_reports(&mut self) -> Result<(), kafka::Error> {
-        self.sink.poll(Duration::ZERO)?;
+        self.poll_sink(Duration::ZERO)?;
         let now = since(self.started);
         let mut actions = Vec::new();
         let Self { sink, engine, .. } = self;

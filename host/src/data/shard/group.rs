@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use super::carry::{Flow, Going};
 use super::transaction::Settling;
+use crate::config::model::OutOfRange;
 use crate::data::engine::{Input, LaneId};
 use crate::data::lane::Lane;
 use crate::data::origin::LaneLabel;
 use crate::data::program::Program;
-use crate::kafka::{self, Code, Happening, Partition, start};
+use crate::kafka::start::{self, Begin};
+use crate::kafka::{self, Code, Happening, Partition};
 
 /// How long a turn may wait for the group's offsets: the consumer is polled in between.
 pub(super) const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the broker may take to say where a partition begins or ends.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long leaving the group may take: a round that is under way has to end before, which others hear of with a heartbeat.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -177,6 +181,49 @@ impl Flow {
         }
         Ok(())
     }
+}
+
+/// The offset to read from isn't in the log (any more): the group's policy. Where the broker doesn't say where the log
+/// begins or ends, a later turn tries again: nothing is fetched until then.
+pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
+    let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
+    let partition = lane.partition.clone();
+    if flow.is_going(id) || lane.routes.is_empty() {
+        // Whoever gets the partition, or reads its topic again, finds out for themselves.
+        return Ok(());
+    }
+    let (topic, number) = (&*partition.0, partition.1);
+    let begin = match program.out_of_range {
+        OutOfRange::Earliest => Begin::Earliest,
+        OutOfRange::Latest => Begin::Latest,
+        OutOfRange::Halt => {
+            tracing::error!(
+                topic,
+                partition = number,
+                "The committed offset is not in the log any more: the partition halts (`out_of_range`)."
+            );
+            return flow.step(Input::Unreadable { lane: id });
+        }
+    };
+    let offset = match flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT) {
+        Ok(offsets) => offsets[0],
+        Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+        Err(error) => {
+            tracing::warn!(topic, partition = number, %error, "The ends of a partition could not be read; trying again.");
+            flow.ranges.extend(flow.lanes.run(id).map(|run| (id, run)));
+            return Ok(());
+        }
+    };
+    tracing::warn!(
+        topic,
+        partition = number,
+        offset,
+        "The committed offset is not in the log any more: the partition goes on elsewhere (`out_of_range`)."
+    );
+    // As if it were assigned anew: what was known of it is about a log that isn't there any more.
+    flow.step(Input::Lost { lanes: &[id] })?;
+    flow.consumer.restart(topic, number, offset)?;
+    flow.take_on(program, partition.clone(), offset, false).map(drop)
 }
 
 /// Partitions for the log: the first few, in order.

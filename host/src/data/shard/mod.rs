@@ -139,6 +139,7 @@ impl Shard {
             topics: first.topics.clone(),
             draining: false,
             settling: transactional.then_some(Settling::Begin),
+            taken_over_in_vain: 0,
             producer_settings,
             ranges: Vec::new(),
             drained: None,
@@ -163,7 +164,7 @@ impl Shard {
             }
             self.reach_boundary()?;
             if !self.flow.takes_events() {
-                self.flow.sink.poll(BUSY_WAIT)?;
+                self.flow.poll_sink(BUSY_WAIT)?;
                 continue;
             }
             let wait = self.flow.wait();
@@ -178,8 +179,8 @@ impl Shard {
     fn end(mut self, clean: bool) -> Result<Ended, kafka::Error> {
         self.batch.clear();
         if !clean {
-            self.flow.sink.purge();
             self.flow.give_up_at_the_end()?;
+            self.flow.sink.purge();
         }
         self.flow.leave()?;
         self.calls.tell_filters(&self.program);

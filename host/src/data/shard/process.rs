@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::carry::Flow;
+use super::group::out_of_range;
 use super::trials::{Answered, Watch};
-use crate::config::model::OutOfRange;
 use crate::data::answers::{Answers, Product};
 use crate::data::canary::{self, Share};
 use crate::data::chain::{self, Run};
@@ -18,13 +18,10 @@ use crate::data::plugin::{Call, HELD_BYTES_MAX, Worker};
 use crate::data::program::Program;
 use crate::data::route::{self, Counts, Picked, Plan};
 use crate::data::sink::{Full, Origin, Sink};
-use crate::kafka::start::Begin;
 use crate::kafka::{self, Batch, Code, Entry};
 
 /// Events that are answered in one go: fewer calls for each, while the outputs of all of them have to be held.
 const PART_EVENTS_MAX: usize = 512;
-/// How long the broker may take to say where a partition begins or ends.
-const OFFSETS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long production waits for room before the partition is parked, and others have their turn.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
@@ -492,8 +489,9 @@ impl Flow {
             return Ok(true);
         }
         let deadline = Instant::now() + ROOM_WAIT;
-        while Instant::now() < deadline {
-            self.sink.poll(Duration::from_millis(5))?;
+        // With a producer that is to be replaced, there is nothing to wait for.
+        while Instant::now() < deadline && self.settling.is_none() {
+            self.poll_sink(Duration::from_millis(5))?;
             self.keep_alive();
             if self.sink.has_room() && admits(&self.sink) {
                 return Ok(true);
@@ -547,53 +545,10 @@ impl Flow {
                 Ok(()) => return Ok(true),
                 Err(Full) if self.now() >= *deadline.get_or_insert(self.now() + ROOM_WAIT) => return Ok(false),
                 Err(Full) => {
-                    self.sink.poll(Duration::from_millis(5))?;
+                    self.poll_sink(Duration::from_millis(5))?;
                     self.keep_alive();
                 }
             }
         }
     }
-}
-
-/// The offset to read from isn't in the log (any more): the group's policy. Where the broker doesn't say where the log
-/// begins or ends, a later turn tries again: nothing is fetched until then.
-pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
-    let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
-    let partition = lane.partition.clone();
-    if flow.is_going(id) || lane.routes.is_empty() {
-        // Whoever gets the partition, or reads its topic again, finds out for themselves.
-        return Ok(());
-    }
-    let (topic, number) = (&*partition.0, partition.1);
-    let begin = match program.out_of_range {
-        OutOfRange::Earliest => Begin::Earliest,
-        OutOfRange::Latest => Begin::Latest,
-        OutOfRange::Halt => {
-            tracing::error!(
-                topic,
-                partition = number,
-                "The committed offset is not in the log any more: the partition halts (`out_of_range`)."
-            );
-            return flow.step(Input::Unreadable { lane: id });
-        }
-    };
-    let offset = match flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT) {
-        Ok(offsets) => offsets[0],
-        Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
-        Err(error) => {
-            tracing::warn!(topic, partition = number, %error, "The ends of a partition could not be read; trying again.");
-            flow.ranges.extend(flow.lanes.run(id).map(|run| (id, run)));
-            return Ok(());
-        }
-    };
-    tracing::warn!(
-        topic,
-        partition = number,
-        offset,
-        "The committed offset is not in the log any more: the partition goes on elsewhere (`out_of_range`)."
-    );
-    // As if it were assigned anew: what was known of it is about a log that isn't there any more.
-    flow.step(Input::Lost { lanes: &[id] })?;
-    flow.consumer.restart(topic, number, offset)?;
-    flow.take_on(program, partition.clone(), offset, false).map(drop)
 }

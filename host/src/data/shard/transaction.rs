@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 use super::carry::Flow;
 use crate::data::engine::{Action, Input, LaneId};
 use crate::data::program::Program;
+use crate::kafka::settings::RETRY_BACKOFF;
 use crate::kafka::{self, Code, Producer, TransactionError};
 
 /// How long one call may take: the member is kept alive in between.
 const CALL_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long a commit is tried before its producer is given up, in which time the broker still waits for it.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often producers may be told that another one has their name, which they have just taken over.
+const TAKE_OVERS_MAX: u32 = 3;
+/// How long to wait before another producer tries what one could not.
+const RENEW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a host that stops may take to abort what it leaves.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -48,10 +53,26 @@ impl Flow {
     /// once.
     pub(super) fn settle_before_more(&mut self, program: &Program) -> Result<(), kafka::Error> {
         while !self.takes_events() && self.drained.is_none() {
-            self.sink.poll(Duration::from_millis(1))?;
+            self.poll_sink(Duration::from_millis(1))?;
             self.attend(program)?;
         }
         Ok(())
+    }
+
+    /// Takes what the producer reports. Under exactly-once, one that can't go on is replaced: what it wrote is settled by the next.
+    pub(super) fn poll_sink(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
+        let polled = self.sink.poll(timeout);
+        match polled {
+            Err(kafka::Error::Fatal { code, message }) if self.producer_settings.transactional_id.is_some() => {
+                if code.is_fenced() && !self.sink.is_late() {
+                    return Err(self.fenced(&message));
+                }
+                tracing::warn!(shard = self.name, error = %code, message, "The producer can't go on: it is replaced.");
+                self.settling = Some(Settling::Renew { committed: false });
+                Ok(())
+            }
+            polled => polled,
+        }
     }
 
     /// Commits what was written, with these positions.
@@ -60,27 +81,47 @@ impl Flow {
         positions: &[(LaneId, i64)],
         actions: &mut VecDeque<Action>,
     ) -> Result<(), kafka::Error> {
-        let (troubles, begun) = (self.sink.producer().troubles(), Instant::now());
-        match self.try_commit(positions, begun + COMMIT_TIMEOUT) {
+        if self.settling.is_some() {
+            // The producer is to be replaced, and nothing of this transaction was sent.
+            self.settling = Some(Settling::Renew { committed: false });
+            return Ok(());
+        }
+        let ending = self.ending();
+        match self.try_commit(positions, Instant::now() + COMMIT_TIMEOUT) {
             Ok(()) => {
                 self.sink.ended();
                 // Its errors come as events, which are served here.
-                self.sink.poll(Duration::ZERO)?;
+                self.poll_sink(Duration::ZERO)?;
+                if self.settling.is_some() || self.is_suspect(ending) {
+                    self.settling = Some(Settling::Renew { committed: true });
+                }
                 let accepted: Vec<_> = positions.iter().map(|(id, _)| *id).collect();
                 let mut more = Vec::new();
                 self.engine.step(Input::CommitDone { accepted: &accepted }, self.now(), &mut more);
                 actions.extend(more);
-                if self.sink.producer().troubles() != troubles {
-                    // An end that was sent twice may come late, and end a later transaction: not that of another producer.
-                    self.settling = Some(Settling::Renew { committed: true });
-                }
             }
             Err(error) => {
                 tracing::warn!(shard = self.name, %error, "The transaction was not committed: its events run again.");
-                self.settling = Some(self.after(error)?);
+                self.settling = Some(match self.after(error)? {
+                    // Positions of it may still be on their way: they must not meet a later transaction of the same producer.
+                    Settling::Abort => Settling::Renew { committed: false },
+                    settling => settling,
+                });
             }
         }
         Ok(())
+    }
+
+    /// What to compare with once a transaction has ended.
+    fn ending(&self) -> (u64, Instant) {
+        (self.sink.producer().troubles(), Instant::now())
+    }
+
+    /// Whether something of an end may have been sent twice, by the client itself: it may come late, and end, or change, a later
+    /// transaction of the same producer. The client says so only of some errors; whatever it sends again takes its time.
+    fn is_suspect(&self, (troubles, begun): (u64, Instant)) -> bool {
+        let retried = begun.elapsed() >= RETRY_BACKOFF * 4 / 5;
+        self.sink.producer().troubles() != troubles || retried
     }
 
     fn try_commit(&mut self, positions: &[(LaneId, i64)], deadline: Instant) -> Result<(), TransactionError> {
@@ -160,35 +201,55 @@ impl Flow {
     /// The producer takes its name over. What is left to do then is `next`.
     fn take_over(&mut self, next: Option<Settling>) -> Result<Option<Settling>, kafka::Error> {
         match self.sink.producer().init_transactions(CALL_TIMEOUT) {
-            Ok(()) => Ok(next),
+            Ok(()) => {
+                self.taken_over_in_vain = 0;
+                Ok(next)
+            }
             Err(TransactionError::Pending { code }) => {
                 tracing::debug!(shard = self.name, %code, "The producer has not taken its name over yet.");
                 Ok(self.settling)
             }
-            Err(TransactionError::Fenced { message }) => Err(self.fenced(&message)),
-            Err(error) => Err(error.into()),
+            // The broker may be ending the former one's transaction at this moment.
+            Err(TransactionError::Fenced { message })
+                if self.settling == Some(Settling::Begin) || self.taken_over_in_vain >= TAKE_OVERS_MAX =>
+            {
+                Err(self.fenced(&message))
+            }
+            Err(error) if error.is_final() => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(shard = self.name, %error, "The producer could not take its name over: another one tries.");
+                std::thread::sleep(RENEW_INTERVAL);
+                self.taken_over_in_vain = self.taken_over_in_vain.saturating_add(1);
+                let committed = self.settling == Some(Settling::TakeOver { committed: true });
+                Ok(Some(Settling::Renew { committed }))
+            }
         }
     }
 
     fn abort(&mut self) -> Result<Option<Settling>, kafka::Error> {
-        self.sink.purge();
-        self.sink.poll(Duration::ZERO)?;
+        self.poll_sink(Duration::ZERO)?;
+        if self.settling != Some(Settling::Abort) {
+            return Ok(self.settling);
+        }
         self.sink.forget_reports();
+        if self.sink.in_flight() > 0 {
+            // What is on its way may come after the end of this transaction, and would be part of the next: not of another
+            // producer's.
+            return Ok(Some(Settling::Renew { committed: false }));
+        }
         if !self.sink.has_begun() {
             return Ok(Some(Settling::ReadBack));
         }
-        let (troubles, begun) = (self.sink.producer().troubles(), Instant::now());
+        let ending = self.ending();
         match self.sink.producer().abort_transaction(CALL_TIMEOUT) {
             Ok(()) => {
                 self.sink.ended();
-                self.sink.poll(Duration::ZERO)?;
-                let suspect = self.sink.producer().troubles() != troubles;
+                self.poll_sink(Duration::ZERO)?;
+                let suspect = self.is_suspect(ending);
                 Ok(Some(if suspect { Settling::Renew { committed: false } } else { Settling::ReadBack }))
             }
-            Err(TransactionError::Pending { .. }) if !self.sink.is_late() => Ok(self.settling),
             Err(error) => {
-                let ms = begun.elapsed().as_millis() as u64;
-                tracing::warn!(shard = self.name, %error, ms, "The transaction was not aborted: its producer is replaced.");
+                tracing::warn!(shard = self.name, %error, "The transaction was not aborted: its producer is replaced.");
                 match self.after(error)? {
                     // It can't be: that is what failed.
                     Settling::Abort => Ok(Some(Settling::Renew { committed: false })),
@@ -212,7 +273,8 @@ impl Flow {
         };
         let position = |(id, (topic, number), begin): &(LaneId, kafka::Partition, i64)| {
             let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
-            (*id, found.and_then(|found| found.offset).unwrap_or(*begin))
+            // Where the offset that the group has isn't in the log, it was begun further on.
+            (*id, found.and_then(|found| found.offset).map_or(*begin, |offset| offset.max(*begin)))
         };
         let positions: Vec<_> = lanes.iter().map(position).collect();
         self.settling = None;
@@ -222,8 +284,8 @@ impl Flow {
 
     /// Aborts what a host leaves that stops without having settled, so that readers needn't wait for the broker to do it.
     pub(super) fn give_up_at_the_end(&mut self) -> Result<(), kafka::Error> {
-        if self.sink.has_begun() {
-            self.sink.poll(Duration::ZERO)?;
+        self.poll_sink(Duration::ZERO)?;
+        if self.sink.has_begun() && self.sink.in_flight() == 0 {
             if let Err(error) = self.sink.producer().abort_transaction(END_TIMEOUT) {
                 tracing::warn!(shard = self.name, %error, "The last transaction was not aborted: the broker will do it.");
             }

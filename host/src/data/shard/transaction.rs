@@ -285,10 +285,11 @@ impl Flow {
     /// Aborts what a host leaves that stops without having settled, so that readers needn't wait for the broker to do it.
     pub(super) fn give_up_at_the_end(&mut self) -> Result<(), kafka::Error> {
         self.poll_sink(Duration::ZERO)?;
-        if self.sink.has_begun() && self.sink.in_flight() == 0 {
-            if let Err(error) = self.sink.producer().abort_transaction(END_TIMEOUT) {
-                tracing::warn!(shard = self.name, %error, "The last transaction was not aborted: the broker will do it.");
-            }
+        if self.sink.has_begun()
+            && self.sink.in_flight() == 0
+            && let Err(error) = self.sink.producer().abort_transaction(END_TIMEOUT)
+        {
+            tracing::warn!(shard = self.name, %error, "The last transaction was not aborted: the broker will do it.");
         }
         Ok(())
     }

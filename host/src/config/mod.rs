@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::inputs::Inputs;
+pub use self::names::toml_key;
 pub use self::problem::{Place, Problem, Problems, Severity, Source};
 pub use self::render::Style;
 pub use self::schema::schema;

@@ -25,6 +25,12 @@ pub(super) fn is_name(name: &str) -> bool {
     name.len() <= NAME_LENGTH_MAX && is_topic(name) && name.as_bytes()[0].is_ascii_alphanumeric()
 }
 
+/// A name as a key of TOML: bare where that can be.
+pub fn toml_key(name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if bare { name.to_owned() } else { format!("{name:?}") }
+}
+
 /// The one that was probably meant, if any is near enough.
 pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let folded = fold(name);
@@ -60,6 +66,15 @@ fn fold(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_bare_where_that_can_be() {
+        let check = |name: &str, expected: &str| assert_eq!(toml_key(name), expected);
+        check("payments-2_x", "payments-2_x");
+        check("payments.eu", "\"payments.eu\"");
+        check("say \"no\"", "\"say \\\"no\\\"\"");
+        check("", "\"\"");
+    }
 
     #[test]
     fn topics() {

@@ -16,6 +16,7 @@ pub use self::plugins::{PluginChange, PluginPlan, versions};
 
 use super::config_view::{ConfigView, RouteView, Settings, Value};
 use super::overview::{Held, Overview};
+use crate::config;
 use crate::config::model::Config;
 
 /// What only a new process can take up: tables, and single keys of others.
@@ -255,7 +256,8 @@ fn refusals(live: &ConfigView, next: &ConfigView, topics: &[TopicPlan]) -> Vec<S
     let restarts = restart_keys(live, next).into_iter().map(|key| format!("`{key}` needs a restart to change"));
     let dropped = dropped(live, next).into_iter().map(|group| {
         format!(
-            "group `{group}` has no routes any more; if it is to be dropped, say so: `[groups.\"{group}\"] retired = true`"
+            "group `{group}` has no routes any more; if it is to be dropped, say so: `[groups.{}] retired = true`",
+            config::toml_key(&group)
         )
     });
     let missing: BTreeSet<&str> = topics

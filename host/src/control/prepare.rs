@@ -83,7 +83,8 @@ fn restart_message(keys: &[String]) -> String {
 
 fn dropped_message(groups: &[String]) -> String {
     let names: Vec<_> = groups.iter().map(|group| format!("`{group}`")).collect();
-    let tables: Vec<_> = groups.iter().map(|group| format!("`[groups.{group}] retired = true`")).collect();
+    let tables: Vec<_> =
+        groups.iter().map(|group| format!("`[groups.{}] retired = true`", config::toml_key(group))).collect();
     format!(
         "no route is in group {} any more: its events would not be read; if that is meant, say so with {}",
         names.join(", "),

@@ -209,7 +209,7 @@ fn what_is_refused_says_what_to_do() {
         [
             "`broker.bootstrap_servers` needs a restart to change",
             "`host.generations` needs a restart to change",
-            "group `a` has no routes any more; if it is to be dropped, say so: `[groups.\"a\"] retired = true`",
+            "group `a` has no routes any more; if it is to be dropped, say so: `[groups.a] retired = true`",
             "topics that routes write to do not exist; make them with `midplane topic create other.dead-letters out`, or set \
              `create_topics = true` in [broker]",
         ]

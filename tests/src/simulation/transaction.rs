@@ -61,16 +61,19 @@ impl Host {
         for id in self.ids() {
             let draining = self.drain_by.is_some();
             let lane = self.lane(id);
-            let committed = env.broker.partitions[lane.partition].committed.unwrap_or(lane.start);
-            let position = if env.has(Bug::RewindsFromMemory) { lane.accepted.max(lane.start) } else { committed };
+            let found = match env.bug {
+                Some(Bug::RewindsFromMemory) => Some(lane.accepted.max(lane.start)),
+                _ => env.broker.partitions[lane.partition].committed,
+            };
+            let position = found.unwrap_or(lane.start);
             lane.outbox.clear();
             lane.blocked_since = None;
-            lane.accepted = lane.accepted.max(committed);
+            lane.accepted = lane.accepted.max(found.unwrap_or(-1));
             if lane.paused || draining || lane.release_by.is_some() {
                 lane.drop_hand();
                 lane.ledger.rewound(position);
             }
-            positions.push((id, position));
+            positions.push((id, found));
         }
         self.rewinding = true;
         self.step(Input::Aborted { positions: &positions }, env);

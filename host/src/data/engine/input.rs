@@ -74,8 +74,8 @@ pub enum Input<'a> {
     /// settled: what it held is in no log's committed part, and will not be. Reports of it that come later are ignored. And the
     /// driver has forgotten what waits to be produced.
     Aborted {
-        /// Where the group stands, read back from it afterwards, for each lane; or where the lane began, if it stands nowhere.
-        positions: &'a [(LaneId, i64)],
+        /// Where the group stands, read back from it afterwards, for each lane; none if it stands nowhere: the lane begins anew.
+        positions: &'a [(LaneId, Option<i64>)],
     },
     /// Exactly once: the driver would be between two transactions, as soon as may be.
     Barrier,

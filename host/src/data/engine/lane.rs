@@ -53,6 +53,8 @@ pub(super) struct Lane {
     pub(super) interrupted: bool,
     /// Whether messages of it were emitted into the transaction that is open.
     pub(super) in_transaction: bool,
+    /// Where it was begun to be read.
+    begin: i64,
     /// The broker's, and what it was asked to make of it.
     pub(super) committed: i64,
     pub(super) committing: Option<i64>,
@@ -85,6 +87,7 @@ impl Lane {
             watched: false,
             interrupted: false,
             in_transaction: false,
+            begin: position,
             committed: if committed { position } else { -1 },
             committing: None,
             events: VecDeque::new(),
@@ -280,16 +283,18 @@ impl Lane {
         self.renumber();
     }
 
-    /// Goes back to what the group has: nothing that was emitted since counts. Whether there was anything to go back from.
-    pub(super) fn rewind(&mut self, committed: i64) -> bool {
-        self.committed = committed;
-        let behind = self.settled != committed;
+    /// Goes back to what the group has, or to the beginning: nothing that was emitted since counts. Whether there was anything to go
+    /// back from.
+    pub(super) fn rewind(&mut self, committed: Option<i64>) -> bool {
+        self.committed = committed.unwrap_or(-1);
+        let position = committed.unwrap_or(self.begin);
+        let behind = self.settled != position;
         if !behind && !self.in_transaction {
             return false;
         }
         self.interrupted |= behind || self.answered > self.base;
         self.in_transaction = false;
-        (self.position, self.settled, self.in_flight) = (committed, committed, 0);
+        (self.position, self.settled, self.in_flight) = (position, position, 0);
         self.events.clear();
         self.renumber();
         true

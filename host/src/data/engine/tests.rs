@@ -454,13 +454,13 @@ fn a_refused_output_gives_the_transaction_up_and_is_remembered_until_its_event_i
     case.check(Input::Reports(&[refused(0), acked(1)]), std::slice::from_ref(&abort));
     assert!(!case.engine.takes_events());
     let gone_back = [park(10, case.now, Cause::Refused), resume(10)];
-    case.check(Input::Aborted { positions: &[(LANE, 10)] }, &gone_back);
+    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &gone_back);
     let known = |seq| Action::Refused { lane: LANE, seq, output: 3, reason: Refusal::TooLarge };
     case.check(Input::Delivered { lane: LANE, offsets: &[10, 11] }, &[known(2), process(2, 2)]);
     let answered = |first| Input::Answered { lane: LANE, first, messages: &[1, 1], failures: &[] };
     case.check(answered(2), &[emit(2, 2)]);
     case.check(Input::Reports(&[acked(2), refused(3)]), &[abort]);
-    case.check(Input::Aborted { positions: &[(LANE, 10)] }, &gone_back);
+    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &gone_back);
     // Both are known, though the first one had settled in between.
     case.check(Input::Delivered { lane: LANE, offsets: &[10, 11] }, &[known(4), known(5), process(4, 2)]);
 }
@@ -471,7 +471,7 @@ fn a_commit_that_may_have_happened_goes_on_where_the_group_stands() {
     case.emit(0, &[10, 11]);
     case.check(Input::Reports(&[acked(0), acked(1)]), &[commit(12)]);
     let until = case.now + WAIT.first;
-    case.check(Input::Aborted { positions: &[(LANE, 12)] }, &[park(12, until, Cause::Failed)]);
+    case.check(Input::Aborted { positions: &[(LANE, Some(12))] }, &[park(12, until, Cause::Failed)]);
     case.later(WAIT.first);
     case.check(Input::Tick, &[resume(12)]);
     case.check(Input::Drain { deadline: case.now + WAIT.first }, &[Action::Drained { clean: true }]);
@@ -495,5 +495,17 @@ fn a_drain_that_had_to_give_up_is_not_clean() {
     case.emit(0, &[10]);
     case.check(Input::Drain { deadline: case.now + WAIT.first }, &[]);
     case.check(Input::Reports(&[failed(0)]), &[Action::Abort { cause: Cause::Failed }]);
-    case.check(Input::Aborted { positions: &[(LANE, 10)] }, &[Action::Drained { clean: false }]);
+    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &[Action::Drained { clean: false }]);
+}
+
+#[test]
+fn a_start_that_the_group_does_not_know_is_committed_after_a_transaction_was_given_up_too() {
+    let mut case = exactly_once();
+    let other = LaneId(1);
+    case.emit(0, &[10]);
+    case.check(Input::Assigned { lane: other, position: 5, committed: false }, &[]);
+    case.check(Input::Reports(&[refused(0)]), &[Action::Abort { cause: Cause::Refused }]);
+    let commit = Action::Commit { positions: vec![(other, 5)] };
+    let gone_back = [park(10, case.now, Cause::Refused), resume(10), commit];
+    case.check(Input::Aborted { positions: &[(LANE, Some(10)), (other, None)] }, &gone_back);
 }

@@ -119,7 +119,7 @@ impl Engine {
 
     /// Nothing of the transaction is in any log's committed part, and nothing of it is in flight. Each lane goes on where the
     /// group stands, which is not always where this shard knew it to stand: a commit may have happened whose answer was lost.
-    pub(super) fn aborted(&mut self, positions: &[(LaneId, i64)], now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn aborted(&mut self, positions: &[(LaneId, Option<i64>)], now: Now, actions: &mut Vec<Action>) {
         self.commits.clear(&mut self.lanes);
         let cause = match self.transaction.end() {
             Stage::Aborting(cause) => cause,
@@ -128,7 +128,9 @@ impl Engine {
         let until = self.until_again(cause, now);
         for &(id, committed) in positions {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
-            if !lane.rewind(committed) {
+            let rewound = lane.rewind(committed);
+            self.commits.note(id, lane);
+            if !rewound {
                 continue;
             }
             let offset = lane.position();

@@ -274,7 +274,7 @@ impl Flow {
         let position = |(id, (topic, number), begin): &(LaneId, kafka::Partition, i64)| {
             let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
             // Where the offset that the group has isn't in the log, it was begun further on.
-            (*id, found.and_then(|found| found.offset).map_or(*begin, |offset| offset.max(*begin)))
+            (*id, found.and_then(|found| found.offset).map(|offset| offset.max(*begin)))
         };
         let positions: Vec<_> = lanes.iter().map(position).collect();
         self.settling = None;

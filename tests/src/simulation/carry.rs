@@ -104,7 +104,7 @@ impl Host {
         let lane = self.lane(id);
         lane.drop_hand();
         if rewinding {
-            lane.ledger.rewound(offset);
+            lane.ledger.rewound(offset, &env.broker.partitions[lane.partition]);
         }
         assert_eq!(offset, lane.ledger.position(), "a lane is parked where it stopped");
         lane.parked_until = until;
@@ -133,7 +133,7 @@ impl Host {
         if exactly_once {
             let partition = &env.broker.partitions[lane.partition];
             assert!(partition.has_none_between(lane.ledger.settled(), offset), "the lane goes on elsewhere");
-            lane.ledger.rewound(offset);
+            lane.ledger.rewound(offset, partition);
         }
         assert!(env.now >= lane.parked_until, "the lane goes on before its time");
         assert!(lane.hand.is_empty() && lane.outbox.is_empty(), "nothing is left of what was before");

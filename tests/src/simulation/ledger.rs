@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use midplane::data::engine::Seq;
 
+use super::broker::Partition;
+
 /// The events of a lane from the first that isn't settled on.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -120,8 +122,8 @@ impl Ledger {
     }
 
     /// Nothing counts that is not committed.
-    pub(super) fn rewound(&mut self, committed: i64) {
-        self.interrupted |= committed != self.settled();
+    pub(super) fn rewound(&mut self, committed: i64, partition: &Partition) {
+        self.interrupted |= !partition.has_none_between(committed, self.settled());
         self.events.clear();
         self.position = committed;
     }

@@ -71,7 +71,7 @@ impl Host {
             lane.accepted = lane.accepted.max(found.unwrap_or(-1));
             if lane.paused || draining || lane.release_by.is_some() {
                 lane.drop_hand();
-                lane.ledger.rewound(position);
+                lane.ledger.rewound(position, &env.broker.partitions[lane.partition]);
             }
             positions.push((id, found));
         }

@@ -1,9 +1,10 @@
 //! Exactly once, over everything that hosts do and suffer: who reads committed records sees each outcome once, in order.
 
 use midplane_tests::wait::{DEADLINE, wait_until};
-use midplane_tests::{Broker, Host, on_each_broker};
+use midplane_tests::{Broker, on_each_broker};
 use rustix::process::Signal;
 
+use crate::hosts::{STOPPED, has_partitions};
 use crate::payments::{EVENTS, PARTITIONS, Payments};
 
 /// How often hosts are killed.
@@ -15,13 +16,7 @@ fn payments(broker: &Broker, shards: usize) -> Payments<'_> {
 
 on_each_broker!(
     fn each_event_has_its_one_outcome(broker: &Broker) {
-        let mut payments = payments(broker, 2);
-        payments.send_up_to(EVENTS);
-        let folder = payments.folder();
-        let host = folder.start();
-        payments.wait_settled();
-        assert_eq!(host.stop(), Some(0));
-        payments.assert_once();
+        payments(broker, 2).assert_each_once();
     }
 );
 
@@ -61,7 +56,7 @@ on_each_broker!(
                 other.kill();
             } else {
                 other.signal(Signal::TERM);
-                payments.send_until("the second host has left", || !other.entries("The shard has stopped.").is_empty());
+                payments.send_until("the second host has left", || !other.entries(STOPPED).is_empty());
                 assert_eq!(other.wait(DEADLINE).code(), Some(0));
             }
         }
@@ -89,7 +84,3 @@ on_each_broker!(
         payments.assert_once();
     }
 );
-
-fn has_partitions(host: &Host) -> bool {
-    host.entries("Partitions were assigned.").iter().any(|entry| entry["partitions"].as_u64() > Some(0))
-}

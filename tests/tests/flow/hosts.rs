@@ -8,13 +8,7 @@ use crate::payments::{EVENTS, PARTITIONS, Payments};
 
 on_each_broker!(
     fn each_event_has_its_one_outcome(broker: &Broker) {
-        let mut payments = Payments::new(broker, 2);
-        payments.send_up_to(EVENTS);
-        let folder = payments.folder();
-        let host = folder.start();
-        payments.wait_settled();
-        assert_eq!(host.stop(), Some(0));
-        payments.assert_once();
+        Payments::new(broker, 2).assert_each_once();
     }
 );
 
@@ -61,9 +55,9 @@ on_each_broker!(
 );
 
 /// What a shard says when it has ended.
-const STOPPED: &str = "The shard has stopped.";
+pub(crate) const STOPPED: &str = "The shard has stopped.";
 
-fn has_partitions(host: &Host) -> bool {
+pub(crate) fn has_partitions(host: &Host) -> bool {
     host.entries("Partitions were assigned.").iter().any(|entry| entry["partitions"].as_u64() > Some(0))
 }
 

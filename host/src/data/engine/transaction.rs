@@ -88,9 +88,10 @@ impl Engine {
             return false;
         }
         let due = soon || self.transaction.urgent || self.commits.due().is_some_and(|due| due <= now);
-        let still = self.lanes.iter().all(Lane::is_still);
+        // Each step asks this: only where it is time are all lanes looked at.
+        let still = due && self.lanes.iter().all(Lane::is_still);
         self.transaction.ending = due && !still;
-        due && still
+        still
     }
 
     /// The transaction is committed, with all positions.

@@ -146,7 +146,7 @@ impl Flow {
                 }
                 Action::Abort { cause } => {
                     tracing::debug!(shard = self.name, ?cause, "The transaction is given up.");
-                    self.settling = Some(Settling::Abort);
+                    self.settling = Some(Settling::given_up(self.settling));
                 }
                 Action::Commit { positions } => {
                     if let Err(error) = self.commit(&positions) {

@@ -43,6 +43,19 @@ pub(super) enum Settling {
     ReadBack,
 }
 
+impl Settling {
+    /// What is left to do once the engine has given the transaction up. Where its producer is being replaced already, that goes
+    /// on: the new one has to take its name over, whatever happens meanwhile, or it could never begin a transaction.
+    pub(super) fn given_up(settling: Option<Self>) -> Self {
+        match settling {
+            None => Self::Abort,
+            Some(Self::Renew { .. }) => Self::Renew { committed: false },
+            Some(Self::TakeOver { .. }) => Self::TakeOver { committed: false },
+            Some(under_way) => under_way,
+        }
+    }
+}
+
 impl Flow {
     /// Whether the engine may be told of events: not while a transaction ends.
     pub(super) fn takes_events(&self) -> bool {
@@ -292,5 +305,22 @@ impl Flow {
             tracing::warn!(shard = self.name, %error, "The last transaction was not aborted: the broker will do it.");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_producer_that_is_being_replaced_takes_its_name_over_whatever_is_given_up_meanwhile() {
+        let check = |settling, expected| assert_eq!(Settling::given_up(settling), expected);
+        check(None, Settling::Abort);
+        check(Some(Settling::Abort), Settling::Abort);
+        for committed in [true, false] {
+            check(Some(Settling::Renew { committed }), Settling::Renew { committed: false });
+            check(Some(Settling::TakeOver { committed }), Settling::TakeOver { committed: false });
+        }
+        check(Some(Settling::ReadBack), Settling::ReadBack);
     }
 }

@@ -13,6 +13,11 @@ use crate::{Failure, cargo};
 /// Where tests find the host (`tests/src/binary.rs`).
 const BINARY_VARIABLE: &str = "MIDPLANE_BINARY";
 
+/// How many tests run at once in a test program, where nobody says otherwise: the harness' own variable.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
+/// Most tests wait for brokers and processes for most of their time: more of them at once than there are cores.
+const THREADS_PER_CORE: usize = 2;
+
 /// Runs all steps.
 pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure> {
     let begin = Instant::now();
@@ -37,6 +42,10 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
     let tally = step("tests", || {
         let mut test = cargo::command()?;
         test.args(["test", "--workspace", "--no-fail-fast"]).env(BINARY_VARIABLE, &host).env_remove(kafka::VARIABLE);
+        if std::env::var_os(THREADS_VARIABLE).is_none() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            test.env(THREADS_VARIABLE, (cores * THREADS_PER_CORE).to_string());
+        }
         match &kafka {
             Some(kafka) => test.env(kafka::VARIABLE, kafka.address()),
             None => test.args(["--", "--skip", &format!("::{}", tally::ON_KAFKA)]),

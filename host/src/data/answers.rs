@@ -5,6 +5,7 @@ use super::chain::{Answer, Ready, Run};
 use super::engine::{OnFailure, Refusal, RouteFailure};
 use super::failure::{Failure, Kind};
 use super::route::{Picked, Plan};
+use super::size;
 use crate::config::model::{FailurePolicy, OnPermanent};
 
 /// The answers of one route to the events that it took.
@@ -57,7 +58,7 @@ impl Bound<'_> {
     /// Why the topic would never take an output, if so.
     pub fn refusal(&self, ready: &Ready<'_>) -> Option<Failure> {
         let Self { topic, record_bytes_max, partitions } = *self;
-        let bytes = record_bytes(ready);
+        let bytes = size::record(ready.key, ready.value, ready.headers);
         if bytes > record_bytes_max {
             let message = format!(
                 "an output of {bytes} bytes for topic `{topic}`, which takes records of at most {record_bytes_max} bytes"
@@ -242,16 +243,6 @@ fn on_failure(kind: Kind, policy: &FailurePolicy) -> OnFailure<'_> {
         (Kind::Permanent, OnPermanent::Halt) => OnFailure::Halt,
         _ => OnFailure::Letter,
     }
-}
-
-/// What a broker counts of a record that is alone in its batch: the batch's header (61 bytes), the record's own numbers
-/// (21 at most), and its parts with their lengths. From the record batch format, version 2, of the Kafka protocol.
-pub fn record_bytes(ready: &Ready<'_>) -> usize {
-    let headers: usize = match ready.headers {
-        super::event::Headers::Empty => 0,
-        headers => headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + 10).sum(),
-    };
-    82 + ready.key.map_or(0, <[u8]>::len) + ready.value.map_or(0, <[u8]>::len) + headers
 }
 
 #[cfg(test)]

@@ -20,4 +20,5 @@ pub mod route;
 pub mod shadow;
 pub mod shard;
 pub mod sink;
+pub mod size;
 pub mod trial;

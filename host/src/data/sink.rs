@@ -4,20 +4,22 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::answers::{Bound, record_bytes};
+use super::answers::Bound;
 use super::chain::Ready;
 use super::engine::{LaneId, Outcome, Refusal, Report, Seq};
 use super::event::{Event, Headers};
 use super::failure::Failure;
 use super::lane::Lane;
-use super::letter::{self, Letter};
+use super::letter::{self, Cut, Letter};
 use super::origin;
 use super::route::Plan;
 use crate::kafka::settings::TRANSACTION_TIMEOUT;
 use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, Topic, TransactionError};
 
-/// Marks a message as a letter: its refusal is never an event's outcome.
+/// Marks a message as a letter in its opaque.
 const LETTER: u64 = 1 << 63;
+/// Marks one whose event is ahead of the clock.
+const AHEAD: u64 = 1 << 62;
 /// Bits of an opaque that hold the low part of an event's number; the lane's number is above them.
 const SEQ_BITS: u32 = 40;
 const SEQ_MASK: u64 = (1 << SEQ_BITS) - 1;
@@ -34,6 +36,17 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Records in flight before nothing more is begun.
 const RECORDS_MAX: usize = 50_000;
 
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Output,
+    /// A dead letter: its refusal is never an event's outcome.
+    Letter {
+        /// Whether its event's time is ahead of the clock.
+        ahead: bool,
+    },
+}
+
 /// One output topic.
 #[derive(Debug)]
 struct Output {
@@ -41,6 +54,8 @@ struct Output {
     topic: Topic,
     bytes_in_flight: usize,
     record_bytes_max: usize,
+    /// Whether it has refused a letter under its event's time, by whether that was ahead of the clock.
+    refuses_times: [bool; 2],
     /// How many partitions it has, at least; where that was ever asked.
     partitions: Option<u32>,
     /// When it was asked.
@@ -150,6 +165,7 @@ impl Sink {
             topic,
             bytes_in_flight: 0,
             record_bytes_max,
+            refuses_times: [false; 2],
             partitions: None,
             looked: None,
         });
@@ -213,7 +229,7 @@ impl Sink {
     /// [`Full`] where there is no room at all; the caller polls, and tries again.
     pub fn output(&mut self, origin: Origin<'_>, plan: &Plan, index: u32, ready: &Ready<'_>) -> Result<(), Full> {
         let mut headers = self.output_headers(origin, plan, index, ready);
-        let opaque = opaque(origin.id, origin.seq, false);
+        let opaque = opaque(origin.id, origin.seq, Kind::Output);
         let outgoing = Outgoing {
             partition: ready.partition.map(|partition| i32::try_from(partition).unwrap_or(i32::MAX)),
             key: ready.key,
@@ -222,7 +238,8 @@ impl Sink {
             opaque: opaque as usize,
         };
         self.counts.outputs += 1;
-        self.produce(origin, ready.topic, outgoing, &mut headers, false).inspect_err(|Full| self.counts.outputs -= 1)
+        self.produce(origin, ready.topic, outgoing, &mut headers, Kind::Output)
+            .inspect_err(|Full| self.counts.outputs -= 1)
     }
 
     fn output_headers(
@@ -254,7 +271,8 @@ impl Sink {
         Some(headers)
     }
 
-    /// Writes a dead letter. One that its topic doesn't take goes without its value, and says so.
+    /// Writes a dead letter. One that its topic doesn't take goes without what is too large of
+    /// it, or under a time of its own, and says so.
     ///
     /// # Errors
     /// As [`Sink::output`].
@@ -270,34 +288,31 @@ impl Sink {
         let plugin = stage.map(|stage| &plan.plugins[stage]).map(|(name, version)| (name.as_str(), version.as_str()));
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let letter = Letter { event, route: &plan.id, plugin, failure, attempts, timestamp };
-        let mut headers = OwnedHeaders::new(event.headers.len() + 12);
-        for header in event.headers.iter() {
+        let topic = plan.dead_letter;
+        let cut = letter.cut(self.outputs[usize::from(topic)].record_bytes_max);
+        let mut headers = OwnedHeaders::new(event.headers.len() + 13);
+        for header in event.headers.iter().filter(|_| cut != Cut::Event) {
             headers.add(header.name, header.value);
         }
         letter.headers(|name, value| headers.add(name.as_bytes(), Some(value)));
-        let topic = plan.dead_letter;
-        let whole = Ready {
-            topic,
-            stage: None,
-            key: event.key,
-            value: event.value,
-            headers: Headers::Native(headers.as_ref()),
-            timestamp: event.timestamp,
-            partition: None,
-        };
-        let truncated = record_bytes(&whole) > self.outputs[usize::from(topic)].record_bytes_max;
-        if truncated {
+        if cut != Cut::Nothing {
             headers.add(letter::TRUNCATED.as_bytes(), Some(event.value.map_or(0, <[u8]>::len).to_string().as_bytes()));
+        }
+        let ahead = event.timestamp > timestamp;
+        let late = self.outputs[usize::from(topic)].refuses_times[usize::from(ahead)];
+        if late {
+            headers.add(letter::EVENT_TIMESTAMP.as_bytes(), Some(event.timestamp.to_string().as_bytes()));
         }
         let outgoing = Outgoing {
             partition: None,
-            key: event.key,
-            value: event.value.filter(|_| !truncated),
-            timestamp: event.timestamp,
-            opaque: opaque(origin.id, origin.seq, true) as usize,
+            key: event.key.filter(|_| cut != Cut::Event),
+            value: event.value.filter(|_| cut == Cut::Nothing),
+            timestamp: if late { timestamp } else { event.timestamp },
+            opaque: opaque(origin.id, origin.seq, Kind::Letter { ahead }) as usize,
         };
         self.counts.letters += 1;
-        self.produce(origin, topic, outgoing, &mut Some(headers), true).inspect_err(|Full| self.counts.letters -= 1)
+        self.produce(origin, topic, outgoing, &mut Some(headers), Kind::Letter { ahead })
+            .inspect_err(|Full| self.counts.letters -= 1)
     }
 
     /// Hands a record over, or reports what is wrong with it as its broker would.
@@ -307,7 +322,7 @@ impl Sink {
         number: u16,
         outgoing: Outgoing<'_>,
         headers: &mut Option<OwnedHeaders>,
-        letter: bool,
+        kind: Kind,
     ) -> Result<(), Full> {
         self.newest = self.newest.max(origin.seq);
         if self.transactional
@@ -328,7 +343,7 @@ impl Sink {
             }
             Err(ProduceError::Full) => Err(Full),
             Err(error) => {
-                let outcome = outcome(number, output, error.code(), outgoing.bytes(), letter);
+                let outcome = outcome(number, output, error.code(), outgoing.bytes(), kind);
                 self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome });
                 Ok(())
             }
@@ -347,10 +362,10 @@ impl Sink {
             let before = output.bytes_in_flight;
             output.bytes_in_flight -= report.bytes;
             *over -= usize::from(before >= *topic_bytes_max && output.bytes_in_flight < *topic_bytes_max);
-            let (lane, seq, letter) = origin_of(report.opaque as u64, *newest);
+            let (lane, seq, kind) = origin_of(report.opaque as u64, *newest);
             let outcome = match report.error {
                 None => Outcome::Acked,
-                Some(code) => outcome(number, output, code, report.bytes, letter),
+                Some(code) => outcome(number, output, code, report.bytes, kind),
             };
             reports.push(Report { lane, seq, outcome });
         })?;
@@ -429,7 +444,7 @@ impl Sink {
 
 /// What an error means for the event. Of an output that can never be written, that it was refused; of everything else,
 /// and of a letter whatever it is, that it is to be tried again.
-fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, letter: bool) -> Outcome {
+fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, kind: Kind) -> Outcome {
     let reason = match code {
         Code::MESSAGE_TOO_LARGE => {
             // What the topic takes is known from here on: the next one like it isn't tried, and a letter goes without value.
@@ -441,25 +456,39 @@ fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, letter: b
         }
         // Of a batch, the client gives these to the guilty records alone.
         Code::INVALID_RECORD | Code::UNKNOWN_PARTITION => Refusal::Rejected,
+        Code::INVALID_TIMESTAMP => {
+            if let Kind::Letter { ahead } = kind {
+                output.refuses_times[usize::from(ahead)] = true;
+            }
+            Refusal::Rejected
+        }
         _ => {
-            tracing::warn!(topic = output.name, error = %code, letter, "A message was not written: its event runs again.");
+            tracing::warn!(topic = output.name, error = %code, ?kind, "A message was not written: its event runs again.");
             return Outcome::Failed;
         }
     };
-    tracing::warn!(topic = output.name, error = %code, bytes, letter, "A message was refused.");
-    if letter { Outcome::Failed } else { Outcome::Refused { output: number, reason } }
+    tracing::warn!(topic = output.name, error = %code, bytes, ?kind, "A message was refused.");
+    match kind {
+        Kind::Letter { .. } => Outcome::Failed,
+        Kind::Output => Outcome::Refused { output: number, reason },
+    }
 }
 
-fn opaque(lane: LaneId, seq: Seq, letter: bool) -> u64 {
-    (seq & SEQ_MASK) | (u64::from(lane.0) << SEQ_BITS) | if letter { LETTER } else { 0 }
+fn opaque(lane: LaneId, seq: Seq, kind: Kind) -> u64 {
+    let marks = match kind {
+        Kind::Output => 0,
+        Kind::Letter { ahead } => LETTER | if ahead { AHEAD } else { 0 },
+    };
+    (seq & SEQ_MASK) | (u64::from(lane.0) << SEQ_BITS) | marks
 }
 
 /// The event of an opaque: its number is the newest one with these low bits.
-fn origin_of(opaque: u64, newest: Seq) -> (LaneId, Seq, bool) {
+fn origin_of(opaque: u64, newest: Seq) -> (LaneId, Seq, Kind) {
     let low = opaque & SEQ_MASK;
     let seq = (newest & !SEQ_MASK) | low;
     let seq = if seq > newest { seq.wrapping_sub(1 << SEQ_BITS) } else { seq };
-    (LaneId(((opaque & !LETTER) >> SEQ_BITS) as u32), seq, opaque & LETTER != 0)
+    let kind = if opaque & LETTER == 0 { Kind::Output } else { Kind::Letter { ahead: opaque & AHEAD != 0 } };
+    (LaneId(((opaque & !(LETTER | AHEAD)) >> SEQ_BITS) as u32), seq, kind)
 }
 
 #[cfg(test)]
@@ -468,13 +497,14 @@ mod tests {
 
     #[test]
     fn an_opaque_leads_back_to_its_event() {
-        let check = |lane, seq, letter, newest| {
-            assert_eq!(origin_of(opaque(LaneId(lane), seq, letter), newest), (LaneId(lane), seq, letter));
+        let check = |lane, seq, kind, newest| {
+            assert_eq!(origin_of(opaque(LaneId(lane), seq, kind), newest), (LaneId(lane), seq, kind));
         };
-        check(0, 0, false, 0);
-        check((1 << 23) - 1, 12_345, true, 20_000);
-        check(3, (1 << 40) - 1, false, 1 << 40);
-        check(3, (7 << 40) | 5, true, (7 << 40) | 9);
-        check(3, (6 << 40) | SEQ_MASK, true, (7 << 40) | 9);
+        check(0, 0, Kind::Output, 0);
+        check((1 << 22) - 1, 12_345, Kind::Letter { ahead: false }, 20_000);
+        check((1 << 22) - 1, 12_345, Kind::Letter { ahead: true }, 20_000);
+        check(3, (1 << 40) - 1, Kind::Output, 1 << 40);
+        check(3, (7 << 40) | 5, Kind::Letter { ahead: true }, (7 << 40) | 9);
+        check(3, (6 << 40) | SEQ_MASK, Kind::Letter { ahead: false }, (7 << 40) | 9);
     }
 }

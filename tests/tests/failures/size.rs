@@ -1,4 +1,4 @@
-//! Outputs that their topic doesn't take: their events fail, and nothing else does.
+//! Outputs, and letters, that their topic doesn't take: their events fail, and nothing else does.
 
 use midplane_tests::{Broker, Record, on_each_broker};
 
@@ -50,6 +50,8 @@ mod small_topics {
         };
         let values: Vec<String> = (0..1000).map(value).collect();
         case.produce("in", values.iter().map(|value| Record::of(value).to(0)));
+        let stout = Record::new("k", "permanent").header("stout", "x".repeat(3000)).to(0);
+        case.produce("in", [stout]);
         case.run();
 
         let good: Vec<_> = values
@@ -60,12 +62,50 @@ mod small_topics {
             .collect();
         assert_eq!(texts(&case.all("out")), good);
         let (events, letters) = (case.all("in"), case.all("letters"));
-        assert_eq!(letters.len(), 2);
+        assert_eq!(letters.len(), 3);
         let length = |number: usize| values[number].len().to_string();
         let expected = Expected { kind: "too-large", route: "faulty", plugin: Some("faulty"), attempts: 1 };
         case.check_letter_headers(&letters[0], &events[500], &expected, &[("truncated", &length(500))]);
         let expected = Expected { kind: "permanent", route: "faulty", plugin: Some("faulty"), attempts: 1 };
         case.check_letter_headers(&letters[1], &events[700], &expected, &[("truncated", &length(700))]);
         assert!(letters.iter().all(|letter| letter.value.is_none()));
+        // Of what is too large without its value, only where it was is left.
+        assert_eq!((&letters[2].key, letters[2].header_text("stout")), (&None, None));
+        assert_eq!(letters[2].header_text("midplane-error-offset"), Some("1000"));
+        assert_eq!(letters[2].header_text("midplane-error-truncated"), Some("9"));
+    }
+}
+
+/// The embedded broker takes any time.
+mod times {
+    use super::*;
+
+    /// The year 2100: further ahead than topics take by default, which is an hour.
+    const FAR: i64 = 4_102_444_800_000;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let case = Case::new(&broker, CONFIG);
+        broker.create(&case.name("in"), 1, &[("message.timestamp.after.max.ms", "9223372036854775807")]);
+        let far = |mut event: Record| {
+            event.timestamp = Some(FAR);
+            event
+        };
+        let good: Vec<String> = (0..500).map(|number| format!("ok {number}")).collect();
+        let events = good.iter().map(String::as_str).collect::<Vec<_>>();
+        case.produce("in", orders(0, &events[..250]));
+        case.produce("in", orders(0, &["timestamp-far"]).chain(orders(0, &["ok", "permanent"]).map(far)));
+        case.produce("in", orders(0, &events[250..]));
+        case.run();
+
+        assert_eq!(texts(&case.all("out")), events);
+        let (events, letters) = (case.all("in"), case.all("letters"));
+        assert_eq!(texts(&letters), ["timestamp-far", "ok", "permanent"]);
+        let expected = |kind| Expected { kind, route: "faulty", plugin: Some("faulty"), attempts: 1 };
+        case.check_letter(&letters[0], &events[250], &expected("rejected"));
+        let time = [("event-timestamp", "4102444800000")];
+        case.check_letter_headers(&letters[1], &events[251], &expected("rejected"), &time);
+        case.check_letter_headers(&letters[2], &events[252], &expected("permanent"), &time);
     }
 }

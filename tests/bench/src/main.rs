@@ -6,6 +6,7 @@
 mod callgrind;
 mod figures;
 mod filters;
+mod guarantees;
 mod input;
 mod meter;
 mod router;
@@ -21,6 +22,10 @@ What Midplane costs. `cargo xtask bench` builds and starts all that is needed, a
 midplane-bench throughput [--events N] [--rounds N] [--plugins FOLDER]
     Copies N events of 100 B (3000000) through the plugin `identity` and, alternating, through a native loop, with and
     without the header that says where an event comes from. Exit code 1 where the router takes more than 1.6 times the CPU.
+
+midplane-bench guarantees [--events N] [--rounds N] [--plugins FOLDER]
+    Copies the same events through `identity`, alternating, exactly once and at least once. Exit code 1 where exactly once
+    has less than nine tenths of the other's throughput.
 
 midplane-bench routes [--counted N] [--plugins FOLDER] [--profiles FOLDER]
     Counts the instructions of an event, with valgrind, over N events (200000): of a topic with one route that is alone, or
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("throughput", rest)) => options(rest).and_then(|options| throughput::run(&options)),
+        Some(("guarantees", rest)) => options(rest).and_then(|options| guarantees::run(&options)),
         Some(("routes", rest)) => options(rest).and_then(|options| routes::run(&options)),
         Some(("filters", [])) => filters::run().map(|()| true),
         _ => {

@@ -39,13 +39,20 @@ impl Router {
         self.folder.path().join("profiles")
     }
 
-    /// The command that runs a group with these routes, or has another program run it: `launcher` and its arguments.
-    pub(crate) fn command(&self, launcher: &[String], group: &str, routes: &str) -> Result<Command, Failure> {
+    /// The command that runs a group with this guarantee and these routes, or has another program run it: `launcher` and its
+    /// arguments.
+    pub(crate) fn command(
+        &self,
+        launcher: &[String],
+        group: &str,
+        guarantee: &str,
+        routes: &str,
+    ) -> Result<Command, Failure> {
         let config = self.folder.path().join(format!("{group}.toml"));
         let servers = &self.servers;
         let text = format!(
             "[broker]\nbootstrap_servers = \"{servers}\"\ncreate_topics = true\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [groups.{group}]\nshards = 1\n{routes}"
+             [groups.{group}]\nshards = 1\nguarantee = \"{guarantee}\"\n{routes}"
         );
         fs::write(&config, text)?;
         let mut command = launched(launcher, &self.program);

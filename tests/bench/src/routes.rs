@@ -142,7 +142,8 @@ impl Bench {
         let (group, output) = (unique("bench"), unique("bench-out"));
         let made = [output.clone(), format!("{output}-letters")];
         self.topics.create(&made, 1)?;
-        let mut command = self.router.command(launcher, &group, &self.routes(case, &group, &output))?;
+        let mut command =
+            self.router.command(launcher, &group, "at-least-once", &self.routes(case, &group, &output))?;
         let cost = self.meter.run(&mut command, Goal { topic: &output, partitions: 1, events })?;
         self.topics.delete(&made);
         Ok(cost)

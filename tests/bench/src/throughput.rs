@@ -19,9 +19,12 @@ const LOOP: &str = "copy_loop::";
 
 /// What copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Program {
+pub(crate) enum Program {
     Loop,
+    /// At least once, as the loop.
     Router,
+    /// The router, exactly once.
+    ExactlyOnce,
 }
 
 const PROGRAMS: [Program; 2] = [Program::Loop, Program::Router];
@@ -80,7 +83,8 @@ fn provenance(header: bool) -> &'static str {
     if header { "with provenance" } else { "without" }
 }
 
-struct Bench<'a> {
+/// Topics, events and programs that copy them.
+pub(crate) struct Bench<'a> {
     options: &'a Options,
     topics: Input,
     meter: Meter,
@@ -90,7 +94,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(options: &'a Options) -> Result<Self, Failure> {
+    pub(crate) fn new(options: &'a Options) -> Result<Self, Failure> {
         let (topics, router) = (Input::new(options)?, Router::new(options)?);
         let input = [unique("bench-in")];
         let letters = unique("bench-letters");
@@ -100,7 +104,8 @@ impl<'a> Bench<'a> {
         Ok(Self { options, topics, meter: Meter::new(&options.servers)?, router, input, letters })
     }
 
-    fn fill(&self, numbers: std::ops::Range<usize>) -> Result<(), Failure> {
+    /// Writes these of the events.
+    pub(crate) fn fill(&self, numbers: std::ops::Range<usize>) -> Result<(), Failure> {
         let value: Vec<u8> = (0..VALUE_BYTES).map(|index| b' ' + (index % 90) as u8).collect();
         self.topics.fill(std::slice::from_ref(&self.input), numbers, |_, bytes| bytes.clone_from(&value))
     }
@@ -146,7 +151,13 @@ impl<'a> Bench<'a> {
     }
 
     /// A run over so many events.
-    fn measure(&self, program: Program, header: bool, events: usize, launcher: &[String]) -> Result<Cost, Failure> {
+    pub(crate) fn measure(
+        &self,
+        program: Program,
+        header: bool,
+        events: usize,
+        launcher: &[String],
+    ) -> Result<Cost, Failure> {
         let (group, output) = (unique("bench"), [unique("bench-out")]);
         self.topics.create(&output, PARTITIONS)?;
         let mut command = self.command(program, header, launcher, &group, &output[0])?;
@@ -164,12 +175,13 @@ impl<'a> Bench<'a> {
         output: &str,
     ) -> Result<Command, Failure> {
         let Self { options, input, letters, .. } = self;
-        if program == Program::Router {
+        if program != Program::Loop {
+            let guarantee = if program == Program::ExactlyOnce { "exactly-once" } else { "at-least-once" };
             let route = format!(
                 "[routes.copy]\nfrom = \"{input}\"\nthrough = \"identity\"\nto = \"{output}\"\ngroup = \"{group}\"\n\
                  provenance = {header}\nfailure = {{ dead_letter = \"{letters}\" }}\n"
             );
-            return self.router.command(launcher, group, &route);
+            return self.router.command(launcher, group, guarantee, &route);
         }
         let mut command = launched(launcher, &options.program("copy-loop"));
         command.args([&options.servers, group, input, output]).args(header.then_some("--header"));

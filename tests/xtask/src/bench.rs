@@ -10,7 +10,7 @@ use crate::verify::step;
 use crate::{Failure, cargo, workspace};
 
 /// Every measurement, in the order in which they are run.
-const MEASUREMENTS: [&str; 3] = ["filters", "throughput", "routes"];
+const MEASUREMENTS: [&str; 4] = ["filters", "throughput", "guarantees", "routes"];
 /// The one that needs neither a broker nor plugins.
 const ALONE: &str = "filters";
 

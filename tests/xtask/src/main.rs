@@ -28,9 +28,9 @@ cargo verify [--without-kafka]
 cargo xtask plugins [--examples]
     Builds the example plugins and those that tests use, or the examples alone, into target/plugins.
 
-cargo xtask bench [throughput] [routes] [filters]
-    Measures what routing costs, all of it or what is named: next to a native copy loop, with 10,000 routes, and of
-    filters. Builds all it needs with --release first, which takes a while. Kafka as above, its data in memory. Fails
+cargo xtask bench [throughput] [guarantees] [routes] [filters]
+    Measures what routing costs, all of it or what is named: next to a native copy loop, exactly once, with 10,000 routes,
+    and of filters. Builds all it needs with --release first, which takes a while. Kafka as above, its data in memory. Fails
     where a bound is missed.
 
 cargo xtask kafka [--memory]

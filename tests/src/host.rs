@@ -16,6 +16,9 @@ use crate::binary;
 use crate::http::{self, Answer};
 use crate::wait::{DEADLINE, wait_for};
 
+/// What a shard says when it has ended.
+const STOPPED: &str = "The shard has stopped.";
+
 /// A config in a temporary folder, and whatever the hosts that run on it leave there.
 #[derive(Debug)]
 pub struct Folder {
@@ -152,6 +155,21 @@ impl Host {
     /// When there is none in time.
     pub fn wait_for_entry(&self, message: &str) -> Value {
         wait_for(&format!("log entry `{message}`"), DEADLINE, || self.entries(message).into_iter().next())
+    }
+
+    /// Whether it has been given partitions.
+    pub fn has_partitions(&self) -> bool {
+        self.entries("Partitions were assigned.").iter().any(|entry| entry["partitions"].as_u64() > Some(0))
+    }
+
+    /// Whether one of its shards has ended.
+    pub fn has_stopped(&self) -> bool {
+        !self.entries(STOPPED).is_empty()
+    }
+
+    /// How many events its shards answered that have ended.
+    pub fn worked(&self) -> u64 {
+        self.entries(STOPPED).iter().filter_map(|entry| entry["events"].as_u64()).sum()
     }
 
     /// The embedded broker's address.

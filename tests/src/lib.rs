@@ -16,12 +16,16 @@
 pub mod access;
 pub mod binary;
 pub mod broker;
+pub mod checker;
 pub mod host;
 pub mod http;
+pub mod payments;
 pub mod plugins;
+pub mod random;
 pub mod records;
 pub mod signing;
 pub mod simulation;
+pub mod usage;
 pub mod wait;
 
 pub use broker::Broker;

@@ -81,6 +81,22 @@ impl Record {
     }
 }
 
+impl From<&BorrowedMessage<'_>> for Record {
+    fn from(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map(|headers| {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+        });
+        Self {
+            partition: Some(message.partition()),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+}
+
 pub(crate) fn client(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("client.id", "midplane-tests");
@@ -152,7 +168,7 @@ fn read(
             None => {}
             Some(Ok(message)) => {
                 at_end.insert(message.partition(), false);
-                records.push(record(&message));
+                records.push(Record::from(&message));
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 at_end.insert(partition, true);
@@ -185,20 +201,6 @@ pub fn consume_all(servers: &str, topic: &str) -> Vec<Record> {
     });
     assert!(ended, "`{topic}` was not read to its end within {DEADLINE:?}");
     records
-}
-
-fn record(message: &BorrowedMessage<'_>) -> Record {
-    let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-    });
-    Record {
-        partition: Some(message.partition()),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: headers.unwrap_or_default(),
-    }
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
@@ -240,6 +242,22 @@ pub fn committed(servers: &str, group: &str, topic: &str) -> BTreeMap<i32, (Opti
             (partition, (offset, end))
         })
         .collect()
+}
+
+/// Waits until no transaction is open in a topic: whatever will ever be read of what was written can be read.
+///
+/// # Panics
+/// When one stays open, or the broker doesn't say.
+pub fn wait_for_rest(servers: &str, topic: &str) {
+    let consumer = |isolation: &str| -> BaseConsumer {
+        let mut config = client(servers);
+        config.set("group.id", "midplane-tests-reader").set("isolation.level", isolation).create().expect("a consumer")
+    };
+    let (committed, all) = (consumer("read_committed"), consumer("read_uncommitted"));
+    for partition in partitions(&all, topic) {
+        let end = |consumer: &BaseConsumer| consumer.fetch_watermarks(topic, partition, DEADLINE).expect("the end").1;
+        wait_for(&format!("{topic}/{partition} is at rest"), DEADLINE, || (end(&committed) == end(&all)).then_some(()));
+    }
 }
 
 /// How many records a group has not committed yet.

@@ -7,8 +7,8 @@ use midplane::config::model::Guarantee;
 
 use super::broker::Broker;
 use super::bug::Bug;
-use super::random::Random;
 use super::script::Script;
+use crate::random::Random;
 
 /// The world around a host.
 #[derive(Debug)]

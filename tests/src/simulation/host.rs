@@ -87,7 +87,7 @@ impl Host {
             revoke_timeout,
             blocked_wait: Duration::from_millis(30),
             failed_wait: BACKOFF,
-            seed: env.random.next(),
+            seed: env.random.bits(),
         });
         let channels = env.script.channels();
         Self {

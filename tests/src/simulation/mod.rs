@@ -16,7 +16,6 @@ mod host;
 mod lane;
 mod ledger;
 mod plugins;
-mod random;
 mod script;
 mod transaction;
 mod world;

@@ -1,6 +1,6 @@
 //! What the plugins of a schedule do with each event, and hence what must become of it.
 
-use super::random::Random;
+use crate::random::Random;
 
 /// What a route's plugin does with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

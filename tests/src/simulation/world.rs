@@ -9,8 +9,8 @@ use super::broker::Broker;
 use super::bug::Bug;
 use super::env::{Env, Stats};
 use super::host::Host;
-use super::random::Random;
 use super::script::Script;
+use crate::random::Random;
 
 /// Longer than any wait of the engine's, many times over.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);

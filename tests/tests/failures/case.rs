@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use midplane_tests::checker::{Origin, Product};
 use midplane_tests::wait::wait_until;
 use midplane_tests::{Broker, Folder, Host, Record, plugins, records};
 
@@ -192,13 +193,9 @@ pub(crate) fn texts(records: &[Record]) -> Vec<&str> {
 
 /// Where the event of an output was: partition, offset, and the output's index.
 pub(crate) fn origin(output: &Record) -> (i32, i64, u32) {
-    let origin = output.header_text("midplane-origin").expect("outputs have an origin");
-    let place = origin.split(' ').next().unwrap_or_default();
-    let mut parts = place.rsplit('/');
-    let mut part = || parts.next().unwrap_or_default();
-    let (index, offset, partition) = (part(), part(), part());
-    let number = "a number";
-    (partition.parse().expect(number), offset.parse().expect(number), index.parse().expect(number))
+    let Origin { place, product } = Origin::of(output);
+    let Product::Output(index) = product else { panic!("a letter: {output:?}") };
+    (place.partition, place.offset, index)
 }
 
 /// The time, in milliseconds since the Unix epoch.

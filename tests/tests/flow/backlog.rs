@@ -2,10 +2,9 @@
 
 use std::fs;
 
+use midplane_tests::payments::SETTLE_DEADLINE;
 use midplane_tests::wait::wait_until;
 use midplane_tests::{Folder, Host, Record, on_each_broker, records};
-
-use crate::payments::SETTLE_DEADLINE;
 
 const PARTITIONS: i32 = 4000;
 const EVENTS_PER_PARTITION: usize = 12;

@@ -1,14 +1,15 @@
 //! Hosts that run, join, leave and are killed, under 100,000 events.
 
+use midplane_tests::on_each_broker;
+use midplane_tests::payments::{PARTITIONS, Payments};
 use midplane_tests::wait::{DEADLINE, wait_until};
-use midplane_tests::{Host, on_each_broker};
 use rustix::process::Signal;
 
-use crate::payments::{EVENTS, PARTITIONS, Payments};
+use crate::EVENTS;
 
 on_each_broker!(
     fn each_event_has_its_one_outcome(broker: &Broker) {
-        Payments::new(broker, 2).assert_each_once();
+        assert_each_once(Payments::new(broker, 2));
     }
 );
 
@@ -18,20 +19,19 @@ on_each_broker!(
         let (folder, other_folder) = (payments.folder(), payments.folder());
         let host = folder.start();
         let mut other = other_folder.spawn(&[]);
-        payments.send_until("the second host has partitions", || has_partitions(&other));
+        payments.send_until("the second host has partitions", || other.has_partitions());
         // Whatever is behind these offsets is the work of both.
         let mark = (payments.sent() / PARTITIONS) as i64;
-        let committed = |payments: &Payments<'_>| payments.committed().values().all(|&offset| offset > mark);
         payments.send_up_to(payments.sent() + PARTITIONS * 500);
-        wait_until("both work", DEADLINE, || committed(&payments));
+        wait_until("both work", DEADLINE, || payments.committed().values().all(|&offset| offset > mark));
         other.signal(Signal::TERM);
-        payments.send_until("the second host has left", || !other.entries(STOPPED).is_empty());
+        payments.send_until("the second host has left", || other.has_stopped());
         assert_eq!(other.wait(DEADLINE).code(), Some(0));
-        assert!(worked(&other) > 0, "the second host had nothing to do");
+        assert!(other.worked() > 0, "the second host had nothing to do");
         payments.send_up_to(EVENTS);
         payments.wait_settled();
         assert_eq!(host.stop(), Some(0));
-        payments.assert_once();
+        payments.assert();
     }
 );
 
@@ -44,24 +44,22 @@ on_each_broker!(
         let host = folder.spawn(&[]);
         wait_until("the first commit", DEADLINE, || payments.committed().values().sum::<i64>() > 0);
         host.kill();
-        let committed = payments.committed();
+        let committed = payments.interrupted();
         let total: i64 = committed.values().sum();
         assert!(0 < total && total < payments.sent() as i64, "the kill fell outside of the work: {committed:?}");
         let host = folder.start();
         payments.wait_settled();
         assert_eq!(host.stop(), Some(0));
-        payments.assert_repeated_from(&committed);
+        payments.assert();
     }
 );
 
-/// What a shard says when it has ended.
-pub(crate) const STOPPED: &str = "The shard has stopped.";
-
-pub(crate) fn has_partitions(host: &Host) -> bool {
-    host.entries("Partitions were assigned.").iter().any(|entry| entry["partitions"].as_u64() > Some(0))
-}
-
-/// How many events a host that has ended answered.
-fn worked(host: &Host) -> u64 {
-    host.entries(STOPPED).iter().filter_map(|entry| entry["events"].as_u64()).sum()
+/// Sends all events through one host, and asserts that each has its one outcome.
+pub(crate) fn assert_each_once(mut payments: Payments<'_>) {
+    payments.send_up_to(EVENTS);
+    let folder = payments.folder();
+    let host = folder.start();
+    payments.wait_settled();
+    assert_eq!(host.stop(), Some(0));
+    payments.assert();
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use midplane_tests::checker::Origin;
 use midplane_tests::wait::{DEADLINE, wait_for, wait_until};
 use midplane_tests::{Broker, Folder, Record, records};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-
-use crate::outcome::{fall_backs, origin};
 
 /// The broker looks only now and then for what it can compact.
 const COMPACTION_DEADLINE: Duration = Duration::from_secs(120);
@@ -64,8 +63,12 @@ fn compacted(broker: &Broker) {
         (broker.consume_all(&input).len() < sent / 2).then_some(())
     });
     let outputs = forward(broker, &input);
-    assert_eq!(fall_backs(&outputs), []);
-    let came: Vec<_> = outputs.iter().map(|record| (origin(record).partition, origin(record).offset)).collect();
+    let places = outputs.iter().map(|record| Origin::of(record).place);
+    let came: Vec<_> = places.map(|place| (place.partition, place.offset)).collect();
+    for partition in 0..2 {
+        let offsets: Vec<_> = came.iter().filter(|came| came.0 == partition).map(|came| came.1).collect();
+        assert!(offsets.is_sorted_by(|one, next| one < next), "partition {partition} is out of order");
+    }
     let gaps = came.windows(2).filter(|pair| pair[0].0 == pair[1].0 && pair[1].1 > pair[0].1 + 1).count();
     assert!(gaps > 0, "there was no gap to be read over");
     // What is still there now was there all the time.

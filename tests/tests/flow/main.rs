@@ -6,7 +6,8 @@ mod exactly_once;
 mod headers;
 mod hosts;
 mod logs;
-mod outcome;
-mod payments;
 mod routes;
 mod start;
+
+/// How many events the large tests send, at least.
+const EVENTS: usize = 100_000;

@@ -1,9 +1,8 @@
 //! Several routes, groups and patterns: who gets which events, in which order, from where on.
 
+use midplane_tests::checker::{Maker, Origin, Product};
 use midplane_tests::wait::{DEADLINE, wait_until};
 use midplane_tests::{Broker, Folder, Record, on_each_broker};
-
-use crate::outcome::{Product, origin, route};
 
 fn numbered(from: usize, to: usize) -> impl Iterator<Item = Record> {
     (from..to).map(|number| Record::new("k", number.to_string()).to(0))
@@ -47,8 +46,8 @@ on_each_broker!(
         });
         let outputs = broker.consume_all(&output);
         let found = outputs.iter().map(|record| {
-            let origin = origin(record);
-            (origin.offset, route(record).to_owned(), origin.product)
+            let Origin { place, product } = Origin::of(record);
+            (place.offset, Maker::of(record).route, product)
         });
         let (expected, found): (Vec<_>, Vec<_>) = (expected.collect(), found.collect());
         assert_eq!(expected.len(), found.len());

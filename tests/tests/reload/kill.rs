@@ -59,7 +59,7 @@ on_each_broker!(
         setting.wait_settled("group", "in");
         let _log = host.stop();
         let outputs = load.collect();
-        outputs.assert_nothing_lost(sent);
+        outputs.assert_nothing_lost(sent, rounds);
         outputs.assert_versions("marked", &BTreeMap::new());
         assert_eq!(setting.all("letters"), []);
     }

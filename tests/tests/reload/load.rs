@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use midplane_tests::records;
 use midplane_tests::wait::{DEADLINE, wait_until};
+use midplane_tests::{Record, records};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -164,9 +164,14 @@ fn flow(servers: &str, topic: &str, rate: u64, begin: Instant, stop: &AtomicBool
     producer.flush(DEADLINE).expect("the broker takes every event");
 }
 
+/// The key of an event.
+pub(crate) fn key(number: u64) -> String {
+    let partitions = PARTITIONS as u64;
+    format!("{}-{}", number % partitions, number / partitions % KEYS)
+}
+
 fn send(producer: &BaseProducer, topic: &str, number: u64, begin: Instant) {
-    let partition = (number % PARTITIONS as u64) as i32;
-    let key = format!("{partition}-{}", number / PARTITIONS as u64 % KEYS);
+    let (partition, key) = ((number % PARTITIONS as u64) as i32, key(number));
     let value = format!("{number} {}", begin.elapsed().as_micros());
     let mut record = BaseRecord::to(topic).partition(partition).key(&key).payload(&value);
     while let Err((error, again)) = producer.send(record) {
@@ -217,7 +222,7 @@ fn read(consumer: &BaseConsumer, begin: Instant, stop: &AtomicBool, seen: &Mutex
         match consumer.poll(Duration::from_millis(20)) {
             None => {}
             Some(Ok(message)) => {
-                let output = Output::of(&message, begin.elapsed());
+                let output = Output::of(&Record::from(&message), begin.elapsed());
                 lock(seen).push(output);
             }
             // It passes, or what is waited for never comes.

@@ -9,4 +9,3 @@ mod refused;
 mod routes;
 mod setting;
 mod swaps;
-mod usage;

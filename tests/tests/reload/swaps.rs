@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midplane_tests::on_each_broker;
+use midplane_tests::usage::{Usage, percentiles};
 use midplane_tests::wait::wait_until;
 use rustix::process::Signal;
 
 use crate::load::{Course, Load};
 use crate::outputs::Outputs;
 use crate::setting::{Marker, PATIENCE, Running, Setting, marked};
-use crate::usage::{Usage, percentiles};
 
 /// How many swaps are measured, if `MIDPLANE_TEST_SWAPS` doesn't say it.
 const SWAPS: u32 = 300;
@@ -122,10 +122,10 @@ fn report(outputs: &Outputs, times: &[(Duration, Duration)]) {
     let mut last: BTreeMap<i32, (Duration, u64)> = BTreeMap::new();
     let (mut usual, mut at_cuts) = (Vec::new(), Vec::new());
     for output in outputs.iter() {
-        let now = (output.arrived, output.generation);
-        let Some((arrived, generation)) = last.insert(output.partition, now) else { continue };
+        let now = (output.arrived, output.generation());
+        let Some((arrived, generation)) = last.insert(output.partition(), now) else { continue };
         let gap = ms(output.arrived.saturating_sub(arrived));
-        if generation == output.generation { usual.push(gap) } else { at_cuts.push(gap) }
+        if generation == output.generation() { usual.push(gap) } else { at_cuts.push(gap) }
     }
     // Of an event's two outputs the second follows the first at once, which is no gap: the usual one is that between events.
     usual.sort_by(f64::total_cmp);

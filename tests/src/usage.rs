@@ -4,15 +4,21 @@ use std::fs;
 
 /// Threads, descriptors and memory of a process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
-    pub(crate) threads: usize,
-    pub(crate) descriptors: usize,
-    pub(crate) resident_kib: i64,
+pub struct Usage {
+    /// Threads.
+    pub threads: usize,
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Memory that is held, in KiB.
+    pub resident_kib: i64,
 }
 
 impl Usage {
     /// Of a running process.
-    pub(crate) fn of(id: u32) -> Self {
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn of(id: u32) -> Self {
         let count = |folder: &str| fs::read_dir(format!("/proc/{id}/{folder}")).expect("a running process").count();
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a running process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel counts it");
@@ -22,7 +28,7 @@ impl Usage {
 }
 
 /// What the middle, the slowest hundredth and the slowest of some times are, in milliseconds.
-pub(crate) fn percentiles(mut times_ms: Vec<f64>) -> String {
+pub fn percentiles(mut times_ms: Vec<f64>) -> String {
     if times_ms.is_empty() {
         return "none".to_owned();
     }

@@ -1,15 +1,17 @@
-//! The chance of a schedule: the same from the same seed.
+//! The chance of schedules and planted faults: the same from the same seed.
 
 /// A small generator (SplitMix64).
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,12 +20,12 @@ impl Random {
     }
 
     /// Below a bound, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.bits() % bound as u64) as usize
     }
 
     /// True in so many cases of a thousand.
-    pub(super) fn chance(&mut self, per_mille: usize) -> bool {
+    pub fn chance(&mut self, per_mille: usize) -> bool {
         self.below(1000) < per_mille
     }
 }

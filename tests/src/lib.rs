@@ -21,6 +21,7 @@ pub mod host;
 pub mod http;
 pub mod payments;
 pub mod plugins;
+pub mod proxy;
 pub mod random;
 pub mod records;
 pub mod signing;

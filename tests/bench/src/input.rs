@@ -26,9 +26,9 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new(options: &Options) -> Result<Self, Failure> {
-        let settings = AdminSettings { connection: connection(&options.servers), client_id: "bench".to_owned() };
+        let settings = AdminSettings { connection: connection(options.servers()?), client_id: "bench".to_owned() };
         Ok(Self {
-            servers: options.servers.clone(),
+            servers: options.servers()?.to_owned(),
             topics: Topics::new(&settings)?,
             midplane: options.program("midplane"),
             made: RefCell::default(),

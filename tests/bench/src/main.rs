@@ -11,6 +11,7 @@ mod input;
 mod meter;
 mod router;
 mod routes;
+mod runaway;
 mod throughput;
 
 use std::path::PathBuf;
@@ -32,6 +33,10 @@ midplane-bench routes [--counted N] [--plugins FOLDER] [--profiles FOLDER]
     one of 10,000 over 1,000 topics; and with all topics in use. Exit code 1 where the others add more than 10%. What was counted stays in the second FOLDER,
     for `callgrind_annotate`.
 
+midplane-bench runaway [--plugins FOLDER]
+    Stops a plugin that never ends, 1,000 times. Exit code 1 where 1 in 100 comes back later than 10 ms after its deadline.
+    Needs no broker; FOLDER has faulty.wasm, too.
+
 midplane-bench filters
     Measures what filters take for an event. Needs no broker.
 
@@ -39,10 +44,13 @@ MIDPLANE_TEST_BROKERS=HOST:PORT names the Apache Kafka; its data should lie in m
 `copy-loop` are those beside this one: build all with --release. FOLDER (target/plugins) has identity.wasm.
 ";
 
+const BROKERS_VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
+
 /// What can be said on the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    pub(crate) servers: String,
+    /// Where Apache Kafka is, for what needs it.
+    servers: Option<String>,
     /// Events of a run that is timed.
     pub(crate) events: usize,
     /// Events of a run whose instructions are counted, which takes fifty times as long.
@@ -56,6 +64,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Where Apache Kafka is.
+    pub(crate) fn servers(&self) -> Result<&str, Failure> {
+        self.servers.as_deref().ok_or_else(|| format!("{BROKERS_VARIABLE} names no Apache Kafka").into())
+    }
+
     /// The program of a name.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
@@ -71,6 +84,7 @@ fn main() -> ExitCode {
         Some(("throughput", rest)) => options(rest).and_then(|options| throughput::run(&options)),
         Some(("guarantees", rest)) => options(rest).and_then(|options| guarantees::run(&options)),
         Some(("routes", rest)) => options(rest).and_then(|options| routes::run(&options)),
+        Some(("runaway", rest)) => options(rest).and_then(|options| runaway::run(&options)),
         Some(("filters", [])) => filters::run().map(|()| true),
         _ => {
             eprint!("{HELP}");
@@ -90,7 +104,7 @@ fn main() -> ExitCode {
 fn options(args: &[String]) -> Result<Options, Failure> {
     let programs = std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default();
     let mut options = Options {
-        servers: std::env::var("MIDPLANE_TEST_BROKERS").map_err(|_| "MIDPLANE_TEST_BROKERS names no Apache Kafka")?,
+        servers: std::env::var(BROKERS_VARIABLE).ok(),
         events: 3_000_000,
         counted: 200_000,
         rounds: 3,

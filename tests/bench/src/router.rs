@@ -31,7 +31,7 @@ impl Router {
         fs::copy(&built, plugins.join(PLUGIN)).map_err(|error| {
             format!("no plugin at `{}` (`cargo xtask plugins` builds it): {error}", built.display())
         })?;
-        Ok(Self { program: options.program("midplane"), servers: options.servers.clone(), folder })
+        Ok(Self { program: options.program("midplane"), servers: options.servers()?.to_owned(), folder })
     }
 
     /// Where profiles go that nobody asked to keep.

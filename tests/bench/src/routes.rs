@@ -94,7 +94,7 @@ impl Bench {
         let (one, all) = (names(&unique("bench-one")), names(&unique("bench-all")));
         topics.create(&one, 1)?;
         topics.create(&all, 1)?;
-        Ok(Self { topics, meter: Meter::new(&options.servers)?, router, one, all })
+        Ok(Self { topics, meter: Meter::new(options.servers()?)?, router, one, all })
     }
 
     fn fill(&self, numbers: std::ops::Range<usize>) -> Result<(), Failure> {

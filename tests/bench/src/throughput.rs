@@ -101,7 +101,7 @@ impl<'a> Bench<'a> {
         topics.create(&input, PARTITIONS)?;
         topics.create(std::slice::from_ref(&letters), 1)?;
         let [input] = input;
-        Ok(Self { options, topics, meter: Meter::new(&options.servers)?, router, input, letters })
+        Ok(Self { options, topics, meter: Meter::new(options.servers()?)?, router, input, letters })
     }
 
     /// Writes these of the events.
@@ -184,7 +184,7 @@ impl<'a> Bench<'a> {
             return self.router.command(launcher, group, guarantee, &route);
         }
         let mut command = launched(launcher, &options.program("copy-loop"));
-        command.args([&options.servers, group, input, output]).args(header.then_some("--header"));
+        command.args([options.servers()?, group, input, output]).args(header.then_some("--header"));
         Ok(command)
     }
 }

@@ -10,9 +10,9 @@ use crate::verify::step;
 use crate::{Failure, cargo, workspace};
 
 /// Every measurement, in the order in which they are run.
-const MEASUREMENTS: [&str; 4] = ["filters", "throughput", "guarantees", "routes"];
-/// The one that needs neither a broker nor plugins.
-const ALONE: &str = "filters";
+const MEASUREMENTS: [&str; 5] = ["filters", "runaway", "throughput", "guarantees", "routes"];
+/// Those that need no broker.
+const ALONE: [&str; 2] = ["filters", "runaway"];
 
 /// Runs those that are named, or all of them.
 pub(crate) fn run(interrupt: &Interrupt, named: &[&str]) -> Result<(), Failure> {
@@ -21,19 +21,17 @@ pub(crate) fn run(interrupt: &Interrupt, named: &[&str]) -> Result<(), Failure> 
     }
     let wanted = || MEASUREMENTS.into_iter().filter(|name| named.is_empty() || named.contains(name));
     // Before what takes long: where there is no Kafka, nobody should wait to be told.
-    let kafka = match wanted().all(|name| name == ALONE) {
+    let kafka = match wanted().all(|name| ALONE.contains(&name)) {
         true => None,
         false => Some(step("Apache Kafka", || Kafka::find_or_start(interrupt, Data::Memory))?),
     };
-    if kafka.is_some() {
-        step("plugins", || plugins::build(interrupt, Which::Examples))?;
-    }
+    step("plugins", || plugins::build(interrupt, Which::All))?;
     let programs = step("release build", || cargo::build_measured(interrupt))?;
     let mut missed = Vec::new();
     for name in wanted() {
         let mut measure = Command::new(programs.join("midplane-bench"));
         measure.arg(name).current_dir(workspace::root());
-        if let Some(kafka) = kafka.as_ref().filter(|_| name != ALONE) {
+        if let Some(kafka) = kafka.as_ref().filter(|_| !ALONE.contains(&name)) {
             measure.env(kafka::VARIABLE, kafka.address());
         }
         let status = step(name, || Running::start("midplane-bench", &mut measure)?.wait(interrupt))?;

@@ -28,10 +28,10 @@ cargo verify [--without-kafka]
 cargo xtask plugins [--examples]
     Builds the example plugins and those that tests use, or the examples alone, into target/plugins.
 
-cargo xtask bench [throughput] [guarantees] [routes] [filters]
+cargo xtask bench [throughput] [guarantees] [routes] [filters] [runaway]
     Measures what routing costs, all of it or what is named: next to a native copy loop, exactly once, with 10,000 routes,
-    and of filters. Builds all it needs with --release first, which takes a while. Kafka as above, its data in memory. Fails
-    where a bound is missed.
+    of filters; and how soon a plugin is stopped that never ends. Builds all it needs with --release first, which takes a
+    while. Kafka as above, its data in memory. Fails where a bound is missed.
 
 cargo xtask kafka [--memory]
     Runs the Apache Kafka of the tests until Ctrl-C, and prints its address. With --memory its data lie there.

@@ -3,15 +3,14 @@
 
 mod bench;
 mod cargo;
-mod kafka;
 mod plugins;
-mod process;
 mod quickstart;
 mod tally;
 mod verify;
-mod workspace;
 
 use std::process::ExitCode;
+
+use xtask::{Failure, kafka, process, workspace};
 
 const HELP: &str = "\
 The task runner of Midplane's workspace.
@@ -36,9 +35,6 @@ cargo xtask bench [throughput] [guarantees] [routes] [filters] [runaway]
 cargo xtask kafka [--memory]
     Runs the Apache Kafka of the tests until Ctrl-C, and prints its address. With --memory its data lie there.
 ";
-
-/// Why a task failed, for people.
-type Failure = String;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -13,15 +13,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::Failure;
 
 /// Between two looks at a process.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether this process was asked to stop.
 #[derive(Debug, Clone)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
+    /// For those that nobody asks.
+    pub fn never() -> Self {
+        Self(Arc::default())
+    }
+
     /// From now on SIGINT and SIGTERM are noted rather than fatal.
-    pub(crate) fn watch() -> io::Result<Self> {
+    pub fn watch() -> io::Result<Self> {
         let raised = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&raised))?;
@@ -30,12 +35,12 @@ impl Interrupt {
     }
 
     /// Whether one came.
-    pub(crate) fn raised(&self) -> bool {
+    pub fn raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Fails when one came.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), Failure> {
         if self.raised() { Err("interrupted".to_owned()) } else { Ok(()) }
     }
 }
@@ -43,30 +48,30 @@ impl Interrupt {
 /// A running process of ours and whatever it starts: a process group of its own, so that all of it can be stopped, and so
 /// that a Ctrl-C reaches this process alone, which decides what ends when. Dropped, it is killed.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     name: String,
 }
 
 impl Running {
     /// Starts it.
-    pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self, Failure> {
+    pub fn start(name: &str, command: &mut Command) -> Result<Self, Failure> {
         let child = command.process_group(0).spawn().map_err(|error| format!("{name} can't be started: {error}"))?;
         Ok(Self { child, name: name.to_owned() })
     }
 
     /// The pipes that the command asked for.
-    pub(crate) fn child(&mut self) -> &mut Child {
+    pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
         self.child.try_wait().map_err(|error| format!("{} can't be watched: {error}", self.name))
     }
 
     /// Waits until it ends by itself; stops it when this process is asked to stop.
-    pub(crate) fn wait(&mut self, interrupt: &Interrupt) -> Result<ExitStatus, Failure> {
+    pub fn wait(&mut self, interrupt: &Interrupt) -> Result<ExitStatus, Failure> {
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
@@ -79,7 +84,7 @@ impl Running {
     }
 
     /// Asks it to stop, and kills it when it hasn't within `patience`.
-    pub(crate) fn stop(&mut self, patience: Duration) -> Result<ExitStatus, Failure> {
+    pub fn stop(&mut self, patience: Duration) -> Result<ExitStatus, Failure> {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
@@ -96,7 +101,7 @@ impl Running {
     }
 
     /// Signals the group. It may end in this very moment, and then there is nobody to signal.
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(id, signal);
         }

@@ -1,25 +1,26 @@
 //! The Apache Kafka of the tests: fetched once with Maven, run with Java, one node, on free ports of loopback, files in the
 //! target folder, or in memory where it is measured. Started by whoever needs it, and stopped with it.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+mod node;
 
-use crate::process::{Interrupt, LOOK_INTERVAL, Running};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+pub use self::node::Node;
+use crate::process::{Interrupt, Running};
 use crate::{Failure, workspace};
 
 /// The environment variable that names a running Kafka to be used instead.
-pub(crate) const VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
+pub const VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
+
+/// The environment variable that names the folder of Kafka's jars, for tests that run one of their own.
+pub const JARS_VARIABLE: &str = "MIDPLANE_KAFKA_JARS";
 
 /// What Kafka 4 needs.
 const JAVA_MIN: u32 = 17;
 
-/// What the broker itself says when it serves; its port is open before that.
-const READY: &str = "Kafka Server started";
-
-const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where Linux has a file system in memory, and what has to be free there to be used.
@@ -28,7 +29,7 @@ const MEMORY_FREE_MIN: u64 = 4 << 30;
 
 /// Where a Kafka keeps its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Data {
+pub enum Data {
     /// With its other files.
     Target,
     /// In memory, where there is enough of it: so that no disk is measured.
@@ -37,16 +38,16 @@ pub(crate) enum Data {
 
 /// A Kafka for tests. Dropped, it is stopped if it was started here.
 #[derive(Debug)]
-pub(crate) struct Kafka {
+pub struct Kafka {
     address: String,
-    started: Option<Running>,
+    started: Option<Node>,
     /// Its folder, where that is in memory and goes with it.
     memory: Option<PathBuf>,
 }
 
 impl Kafka {
     /// The one that the environment names, or one of our own.
-    pub(crate) fn find_or_start(interrupt: &Interrupt, data: Data) -> Result<Self, Failure> {
+    pub fn find_or_start(interrupt: &Interrupt, data: Data) -> Result<Self, Failure> {
         match std::env::var(VARIABLE) {
             Ok(address) if !address.trim().is_empty() => Ok(Self { address, started: None, memory: None }),
             _ => start(interrupt, data).map_err(|failure| {
@@ -59,15 +60,15 @@ impl Kafka {
     }
 
     /// `host:port`
-    pub(crate) fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         &self.address
     }
 }
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        if let Some(running) = &mut self.started {
-            let _ = running.stop(STOP_WITHIN);
+        if let Some(node) = &mut self.started {
+            let _ = node.stop(STOP_WITHIN);
         }
         if let Some(memory) = &self.memory {
             // Left for the next run if it can't be removed now.
@@ -77,42 +78,41 @@ impl Drop for Kafka {
 }
 
 /// `cargo xtask kafka`
-pub(crate) fn serve(interrupt: &Interrupt, data: Data) -> Result<(), Failure> {
+pub fn serve(interrupt: &Interrupt, data: Data) -> Result<(), Failure> {
     let mut kafka = start(interrupt, data)?;
     eprintln!("Apache Kafka serves at {}: {VARIABLE}={} cargo test …", kafka.address, kafka.address);
-    let Some(running) = &mut kafka.started else { return Ok(()) };
-    let status = running.wait(interrupt)?;
+    let Some(node) = &mut kafka.started else { return Ok(()) };
+    let status = node.wait(interrupt)?;
     if interrupt.raised() { Ok(()) } else { Err(format!("Kafka ended by itself: {status}")) }
 }
 
 fn start(interrupt: &Interrupt, data: Data) -> Result<Kafka, Failure> {
-    let files = workspace::root().join("tests/kafka");
-    let home = workspace::target()?.join("kafka");
-    check_java()?;
-    let jars = fetch(&files.join("pom.xml"), &home, interrupt)?;
+    let jars = jars(interrupt)?;
     let memory = if data == Data::Memory { memory() } else { None };
+    let home = home()?;
     let (parent, stem) = match memory {
         Some(memory) => (memory, "midplane-kafka-"),
         None => (home.as_path(), "run-"),
     };
     // One folder a run: two may go on beside each other.
     let folder = parent.join(format!("{stem}{}", std::process::id()));
-    workspace::fresh_folder(&folder)?;
-    let (port, controller_port) = free_ports()?;
-    let properties = workspace::read(&files.join("server.properties"))?
-        .replace("@FOLDER@", &folder.display().to_string())
-        .replace("@PORT@", &port.to_string())
-        .replace("@CONTROLLER_PORT@", &controller_port.to_string());
-    workspace::write(&folder.join("server.properties"), &properties)?;
-    workspace::copy(&files.join("log4j2.properties"), &folder.join("log4j2.properties"))?;
-    format_storage(&jars, &folder, interrupt)?;
-    let log = folder.join("server.log");
-    let running = launch(&jars, &folder, &log)?;
-    let memory = memory.map(|_| folder.clone());
-    let mut kafka = Kafka { address: format!("127.0.0.1:{port}"), started: Some(running), memory };
-    wait_ready(&mut kafka, &log, interrupt)?;
+    let mut node = Node::format(&jars, &folder, interrupt)?;
+    node.start(interrupt)?;
     remove_others(parent, stem, &folder);
-    Ok(kafka)
+    Ok(Kafka { address: node.address(), started: Some(node), memory: memory.map(|_| folder) })
+}
+
+fn home() -> Result<PathBuf, Failure> {
+    Ok(workspace::target()?.join("kafka"))
+}
+
+/// The folder of Kafka's jars, which are fetched if they aren't there.
+///
+/// # Errors
+/// Where there is no Java for them, or they can't be fetched.
+pub fn jars(interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    check_java()?;
+    fetch(&workspace::root().join("tests/kafka/pom.xml"), &home()?, interrupt)
 }
 
 /// The file system in memory, if there is one with enough room.
@@ -168,77 +168,6 @@ fn fetch(pom: &Path, home: &Path, interrupt: &Interrupt) -> Result<PathBuf, Fail
     }
     workspace::write(&marker, &wanted)?;
     Ok(jars)
-}
-
-/// Two ports that are free now. Kafka can't be given port 0, since clients are told the port that its file names.
-fn free_ports() -> Result<(u16, u16), Failure> {
-    let take = || TcpListener::bind("127.0.0.1:0").and_then(|taken| Ok((taken.local_addr()?.port(), taken)));
-    let both = take().and_then(|(one, _held)| Ok((one, take()?.0)));
-    both.map_err(|error| format!("no free port: {error}"))
-}
-
-fn java(jars: &Path, folder: &Path) -> Command {
-    let mut java = Command::new("java");
-    java.arg(format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display()));
-    java.arg("-cp").arg(format!("{}/*", jars.display()));
-    java.stdin(Stdio::null());
-    java
-}
-
-fn format_storage(jars: &Path, folder: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
-    let log = folder.join("format.log");
-    let mut format = java(jars, folder);
-    format.args(["-Xmx128m", "-XX:TieredStopAtLevel=1"]);
-    format.args([
-        "kafka.tools.StorageTool",
-        "format",
-        "--standalone",
-        "--cluster-id",
-        "bWlkcGxhbmUtdGVzdHMtMQ",
-        "--config",
-    ]);
-    format.arg(folder.join("server.properties"));
-    redirect(&mut format, &log)?;
-    let status = Running::start("Kafka's storage tool", &mut format)?.wait(interrupt)?;
-    if status.success() { Ok(()) } else { Err(format!("its storage can't be formatted:\n{}", tail(&log))) }
-}
-
-fn launch(jars: &Path, folder: &Path, log: &Path) -> Result<Running, Failure> {
-    let mut server = java(jars, folder);
-    server.args(["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-Djava.awt.headless=true", "kafka.Kafka"]);
-    server.arg(folder.join("server.properties"));
-    redirect(&mut server, log)?;
-    Running::start("Kafka", &mut server)
-}
-
-fn redirect(command: &mut Command, log: &Path) -> Result<(), Failure> {
-    let refuse = |error| format!("`{}` can't be written: {error}", log.display());
-    let file = File::create(log).map_err(refuse)?;
-    command.stderr(file.try_clone().map_err(refuse)?).stdout(file);
-    Ok(())
-}
-
-fn wait_ready(kafka: &mut Kafka, log: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
-    let end = Instant::now() + READY_WITHIN;
-    let Some(running) = &mut kafka.started else { return Ok(()) };
-    while !fs::read_to_string(log).is_ok_and(|text| text.contains(READY)) {
-        interrupt.check()?;
-        if let Some(status) = running.ended()? {
-            return Err(format!("Kafka ended while it started ({status}):\n{}", tail(log)));
-        }
-        if Instant::now() > end {
-            return Err(format!("Kafka didn't start within {READY_WITHIN:?}:\n{}", tail(log)));
-        }
-        std::thread::sleep(LOOK_INTERVAL);
-    }
-    Ok(())
-}
-
-/// The end of a log.
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 /// Removes what earlier runs left, unless they still go on.

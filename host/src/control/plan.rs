@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use self::begins::{Begin, BeginPartition, Origin, wanted};
-pub use self::plugins::{PluginChange, PluginPlan, versions};
+pub use self::plugins::{PluginChange, PluginPlan, TrialPlan, versions};
 
 use super::config_view::{ConfigView, RouteView, Settings, Value};
 use super::overview::{Held, Overview};

@@ -4,7 +4,7 @@ use super::super::table::{Table, short};
 use crate::control::config_view::Value;
 use crate::control::plan::{
     Begin, Change, GroupPlan, KeyChange, Origin, Plan, PluginChange, PluginPlan, RoutePlan, TopicPlan, TopicRole,
-    Unbound,
+    TrialPlan, Unbound,
 };
 
 /// Of a route that comes or goes, the keys that say what it does.
@@ -106,12 +106,24 @@ fn plugin(plan: &PluginPlan) -> String {
     let note = plan.note.as_ref().map(|note| format!(", {note}")).unwrap_or_default();
     match plan.change {
         PluginChange::Added => format!("+ plugin  {name}: {to}"),
-        PluginChange::Changed => format!("~ plugin  {name}: {from} -> {to}{note}"),
+        PluginChange::Changed => {
+            let trial = plan.trial.as_ref().map(trial).unwrap_or_default();
+            format!("~ plugin  {name}: {from} -> {to}{trial}")
+        }
         PluginChange::Removed => format!("- plugin  {name}: {from}"),
         PluginChange::HeldBack => {
             format!("= plugin  {name}: {from} stays{note}; the directory has {}", version(&plan.directory))
         }
     }
+}
+
+fn trial(plan: &TrialPlan) -> String {
+    let TrialPlan { mode, share, events, time } = plan;
+    let how = match share {
+        Some(share) => format!("as a {mode} for {share} of the keys"),
+        None => format!("in the {mode}"),
+    };
+    format!(", which is first tried {how}, for {events} events or {time}")
 }
 
 fn group(plan: &GroupPlan) -> String {
@@ -204,7 +216,16 @@ mod tests {
 
     fn version(plugin: &str, change: PluginChange, versions: [Option<&str>; 3], note: Option<&str>) -> PluginPlan {
         let [from, to, directory] = versions.map(|byte| byte.map(|byte| byte.repeat(32)));
-        PluginPlan { name: plugin.to_owned(), change, from, to, directory, note: note.map(str::to_owned) }
+        let note = note.map(str::to_owned);
+        PluginPlan { name: plugin.to_owned(), change, from, to, directory, note, trial: None }
+    }
+
+    /// Another version of a plugin, which is tried first.
+    fn tried(plugin: &str, mode: &str, share: Option<&str>) -> PluginPlan {
+        let share = share.map(str::to_owned);
+        let trial = TrialPlan { mode: mode.to_owned(), share, events: 10_000, time: "10m".to_owned() };
+        let changed = version(plugin, PluginChange::Changed, [Some("1e"), Some("2e"), Some("2e")], None);
+        PluginPlan { trial: Some(trial), ..changed }
     }
 
     fn begin(partition: i32, origin: Origin, [offset, skipped, repeated, waiting]: [i64; 4]) -> BeginPartition {
@@ -241,13 +262,10 @@ mod tests {
             plugins: vec![
                 version("added", PluginChange::Added, [None, Some("1e"), Some("1e")], None),
                 version("deleted", PluginChange::HeldBack, [Some("1e"), Some("1e"), None], Some("its file is gone")),
-                version(
-                    "mask",
-                    PluginChange::Changed,
-                    [Some("1e"), Some("2e"), Some("2e")],
-                    Some("first in the shadow"),
-                ),
+                tried("mask", "shadow", None),
+                tried("parse", "canary", Some("5%")),
                 version("pinned", PluginChange::HeldBack, [Some("1e"), Some("1e"), Some("2e")], Some("pinned")),
+                version("swapped", PluginChange::Changed, [Some("1e"), Some("2e"), Some("2e")], None),
                 version("unused", PluginChange::Removed, [Some("1e"), None, None], None),
             ],
             groups: [("b", Change::Added, false), ("c", Change::Added, true), ("a", Change::Removed, true)]

@@ -23,8 +23,23 @@ pub struct PluginPlan {
     pub to: Option<String>,
     /// The version in the directory, in hex.
     pub directory: Option<String>,
-    /// Why it is not what the directory has, or how it takes over.
+    /// Why it is not what the directory has.
     pub note: Option<String>,
+    /// How it is tried beside the live version, before it takes over. None: it takes over at once.
+    pub trial: Option<TrialPlan>,
+}
+
+/// What a new version has to go through first, in the config's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialPlan {
+    /// `shadow` or `canary`
+    pub mode: String,
+    /// Of the keys; none in the shadow.
+    pub share: Option<String>,
+    /// It ends with so many events,
+    pub events: u64,
+    /// or after this time.
+    pub time: String,
 }
 
 /// What becomes of a plugin.
@@ -100,12 +115,11 @@ fn one(live: &Overview, next: &Next, name: &str, chosen: Option<(Choice, Standin
     };
     // A trial goes on: the live version is then still the one that it was.
     let to = if change == PluginChange::HeldBack { from.clone() } else { to };
-    let note = match change {
-        PluginChange::HeldBack => held_back(view, chosen),
-        PluginChange::Changed => rollout(&next.config, name),
-        PluginChange::Added | PluginChange::Removed => None,
-    };
-    Some(PluginPlan { name: name.to_owned(), change, from, to, directory, note })
+    let note = (change == PluginChange::HeldBack).then(|| held_back(view, chosen)).flatten();
+    // What somebody has decided on takes over at once.
+    let is_tried = change == PluginChange::Changed && !matches!(chosen, Some((_, Standing::Stands)));
+    let trial = is_tried.then(|| trial(&next.config, name)).flatten();
+    Some(PluginPlan { name: name.to_owned(), change, from, to, directory, note, trial })
 }
 
 fn is_on_trial(view: Option<&PluginView>, sha256: &str) -> bool {
@@ -126,16 +140,14 @@ fn held_back(view: Option<&PluginView>, chosen: Option<(Choice, Standing)>) -> O
     })
 }
 
-/// How a version takes over that is not live at once.
-fn rollout(config: &ConfigView, name: &str) -> Option<String> {
-    let settings = config.plugin.get(name)?;
+/// The trial that the config wants of other versions of a plugin. One that it pins has none.
+fn trial(config: &ConfigView, name: &str) -> Option<TrialPlan> {
+    let settings = config.plugin.get(name).filter(|settings| !settings.contains_key("sha256"))?;
     let shown = |key: &str| match settings.get(key) {
-        Some(Value::Shown(text)) => text.as_str(),
-        _ => "",
+        Some(Value::Shown(text)) => Some(text.clone()),
+        Some(Value::Hidden { .. }) | None => None,
     };
-    match shown("rollout.mode") {
-        "shadow" => Some("first in the shadow".to_owned()),
-        "canary" => Some(format!("first as a canary of {}", shown("rollout.share"))),
-        _ => None,
-    }
+    let mode = shown("rollout.mode").filter(|mode| mode != "direct")?;
+    let share = shown("rollout.share").filter(|_| mode == "canary");
+    Some(TrialPlan { share, events: shown("rollout.events")?.parse().ok()?, time: shown("rollout.time")?, mode })
 }

@@ -189,6 +189,28 @@ fn versions_follow_the_directory_unless_somebody_decided() {
 }
 
 #[test]
+fn a_new_version_is_tried_first_where_the_config_says_so_and_nobody_asked_for_it() {
+    let check = |rollout: &str, decision: Option<DecisionView>, expected: Option<(&str, Option<&str>, u64, &str)>| {
+        let config = config(&format!("{ROUTE}through = \"mask\"\n[plugin.mask]\n{rollout}\n"));
+        let view = PluginView { decision, ..plugin("mask", '1') };
+        let plan = plan(&live(config.clone(), vec![view]), &next(config, &[("mask", '2')]), None);
+        let [PluginPlan { change: PluginChange::Changed, trial, .. }] = &*plan.plugins else {
+            panic!("{:#?}", plan.plugins);
+        };
+        let trial = trial.as_ref().map(|it| (it.mode.as_str(), it.share.as_deref(), it.events, it.time.as_str()));
+        assert_eq!(trial, expected, "{rollout}");
+    };
+    let canary = "rollout = { mode = 'canary', share = '7%', events = 500, time = '90s' }";
+    check("", None, None);
+    check(canary, None, Some(("canary", Some("7%"), 500, "90s")));
+    check("rollout = { mode = 'shadow' }", None, Some(("shadow", None, 10_000, "10m")));
+    check(&format!("{canary}\nsha256 = '{}'", version('2')), None, None);
+    let since = "2026-01-02T00:00:00Z".to_owned();
+    let pin = DecisionView { kind: DecisionKind::Pin, sha256: version('2'), from: None, since };
+    check(canary, Some(pin), None);
+}
+
+#[test]
 fn versions_that_are_held_back_are_no_change() {
     let config = config(&format!("{ROUTE}through = \"mask\"\n"));
     let plan = plan(&live(config.clone(), vec![plugin("mask", '1')]), &next(config, &[]), None);

@@ -10,7 +10,7 @@ use super::generation::{Candidate, Candidates, Generation};
 use super::order::{Refusal, RefusalKind};
 use crate::config::model::{Config, Rollout, RolloutMode};
 use crate::data::plugin::Plugin;
-use crate::data::trial::{Counts, Sample, Trial, Verdict};
+use crate::data::trial::{Bound, Counts, Sample, Trial, Verdict};
 use crate::digest;
 
 /// The versions that become live, and those that are tried beside them.
@@ -128,6 +128,28 @@ impl Conclusion {
     }
 }
 
+/// What ends a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It stayed within its bounds to the end.
+    Passed,
+    /// It exceeded one.
+    Bound(Bound),
+    /// An operator asked for it.
+    Ordered,
+}
+
+impl Cause {
+    /// As the numbers say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Bound(bound) => bound.as_str(),
+            Self::Ordered => "ordered",
+        }
+    }
+}
+
 /// A trial that is to end.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -139,7 +161,9 @@ pub struct Ending {
     pub live: digest::Bytes,
     /// How it ends.
     pub conclusion: Conclusion,
-    /// Why.
+    /// What ends it,
+    pub cause: Cause,
+    /// and that in words.
     pub reason: String,
     /// The first event that went wrong, if any did.
     pub sample: Option<Sample>,
@@ -150,12 +174,12 @@ pub struct Ending {
 /// The trials of a generation that are to end by what was counted.
 pub fn judge_all(generation: &Generation) -> Vec<Ending> {
     let ending = |(name, candidate): (&String, &Candidate)| {
-        let (conclusion, reason) = match candidate.trial.judge() {
+        let (conclusion, cause, reason) = match candidate.trial.judge() {
             Verdict::Continue => return None,
-            Verdict::Promote => (Conclusion::Promoted, "it stayed within its bounds".to_owned()),
-            Verdict::Abort { reason } => (Conclusion::Aborted, reason),
+            Verdict::Promote => (Conclusion::Promoted, Cause::Passed, "it stayed within its bounds".to_owned()),
+            Verdict::Abort { bound, reason } => (Conclusion::Aborted, Cause::Bound(bound), reason),
         };
-        Some(Ending::of(generation, name, candidate, conclusion, reason))
+        Some(Ending::of(generation, name, candidate, conclusion, (cause, reason)))
     };
     generation.candidates.iter().filter_map(ending).collect()
 }
@@ -173,7 +197,8 @@ pub fn ordered(generation: &Generation, plugin: &str, conclusion: Conclusion) ->
             false => Refusal::new(RefusalKind::Unknown, format!("no plugin `{plugin}` is live (live: {known})")),
         });
     };
-    Ok(Ending::of(generation, plugin, candidate, conclusion, "an operator asked for it".to_owned()))
+    let why = (Cause::Ordered, "an operator asked for it".to_owned());
+    Ok(Ending::of(generation, plugin, candidate, conclusion, why))
 }
 
 impl Ending {
@@ -182,13 +207,14 @@ impl Ending {
         plugin: &str,
         candidate: &Candidate,
         conclusion: Conclusion,
-        reason: String,
+        (cause, reason): (Cause, String),
     ) -> Self {
         Self {
             plugin: plugin.to_owned(),
             candidate: candidate.plugin.sha256,
             live: generation.plugins[plugin].sha256,
             conclusion,
+            cause,
             reason,
             sample: candidate.trial.samples().into_iter().next(),
             counts: candidate.trial.counts(),

@@ -112,6 +112,9 @@ struct TrialCounts {
     /// Of one event, in the mean; and what it was in the slowest of the calls.
     latency_us: u64,
     latency_us_max: u64,
+    /// Events that ran alone, and those of them that took longer than `latency_max`.
+    timed: u64,
+    slow: u64,
 }
 
 impl TrialCounts {
@@ -122,6 +125,8 @@ impl TrialCounts {
             differences: counts.differences,
             latency_us: counts.latency().as_micros() as u64,
             latency_us_max: counts.call_max.as_micros() as u64,
+            timed: counts.timed,
+            slow: counts.slow,
         }
     }
 }

@@ -15,6 +15,11 @@ const REASON_BYTES_MAX: usize = 300;
 const LATENCY_EVENTS_MIN: u64 = 50;
 /// Standard deviations by which a share has to lie above its bound before the end, so that bad luck ends no trial.
 const DEVIATIONS: f64 = 4.0;
+/// The share of events that may take longer than the latency that is tolerated: an event in a hundred finds the processor's
+/// caches cold, or the plugin's runtime collecting its garbage.
+const SLOW_MAX: f64 = 0.01;
+/// Of slow events also at the end, as a trial times no more than some.
+const SLOW_DEVIATIONS: f64 = 2.0;
 
 /// What is counted of one candidate, by all shards.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub struct Trial {
     differences: AtomicU64,
     time_ns: AtomicU64,
     call_ns_max: AtomicU64,
+    timed: AtomicU64,
+    slow: AtomicU64,
     live_events: AtomicU64,
     live_time_ns: AtomicU64,
     samples: Mutex<Vec<Sample>>,
@@ -53,6 +60,10 @@ pub struct Counts {
     pub time: Duration,
     /// The longest of its calls, by the mean time of an event in it.
     pub call_max: Duration,
+    /// Events that it answered alone, so that it is known how long each took.
+    pub timed: u64,
+    /// Those of them that took longer than the latency that is tolerated.
+    pub slow: u64,
     /// What the live version answered meanwhile, events that were called again included.
     pub live_events: u64,
     /// What the live version took.
@@ -82,6 +93,41 @@ pub struct Seen {
     pub differences: u64,
 }
 
+/// What the shards' time went into.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Took {
+    /// All of it.
+    pub time: Duration,
+    /// For so many events.
+    pub events: u64,
+    /// As in [`Counts`].
+    pub timed: u64,
+    /// As in [`Counts`].
+    pub slow: u64,
+}
+
+/// A bound of a trial, by its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// `errors_max`
+    Errors,
+    /// `latency_max`
+    Latency,
+    /// `differences_max`
+    Differences,
+}
+
+impl Bound {
+    /// The key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Errors => "errors_max",
+            Self::Latency => "latency_max",
+            Self::Differences => "differences_max",
+        }
+    }
+}
+
 /// What is to become of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -91,7 +137,9 @@ pub enum Verdict {
     Promote,
     /// The trial is to end, and the live version to stay.
     Abort {
-        /// Which bound was exceeded, and by what.
+        /// Which bound was exceeded.
+        bound: Bound,
+        /// By what.
         reason: String,
     },
 }
@@ -107,6 +155,8 @@ impl Trial {
             differences: AtomicU64::new(0),
             time_ns: AtomicU64::new(0),
             call_ns_max: AtomicU64::new(0),
+            timed: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
             live_events: AtomicU64::new(0),
             live_time_ns: AtomicU64::new(0),
             samples: Mutex::default(),
@@ -126,11 +176,13 @@ impl Trial {
         self.events.fetch_add(seen.events, Ordering::Release);
     }
 
-    /// Adds what the candidate took for so many events.
-    pub fn add_time(&self, time: Duration, events: u64) {
-        let nanos = nanos(time);
+    /// Adds what the candidate took.
+    pub fn add_time(&self, took: Took) {
+        let nanos = nanos(took.time);
         self.time_ns.fetch_add(nanos, Ordering::Relaxed);
-        self.call_ns_max.fetch_max(nanos.checked_div(events).unwrap_or(0), Ordering::Relaxed);
+        self.call_ns_max.fetch_max(nanos.checked_div(took.events).unwrap_or(0), Ordering::Relaxed);
+        self.slow.fetch_add(took.slow, Ordering::Relaxed);
+        self.timed.fetch_add(took.timed, Ordering::Release);
     }
 
     /// Adds what the live version took for so many events.
@@ -158,8 +210,11 @@ impl Trial {
     pub fn counts(&self) -> Counts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let events = self.events.load(Ordering::Acquire);
+        let timed = self.timed.load(Ordering::Acquire);
         Counts {
             events,
+            timed,
+            slow: load(&self.slow),
             failures: load(&self.failures),
             differences: load(&self.differences),
             time: Duration::from_nanos(load(&self.time_ns)),
@@ -183,21 +238,22 @@ fn nanos(time: Duration) -> u64 {
 /// or when it is by more than chance explains. After `events`, or after `time`, whichever comes first, every bound counts as it
 /// is, and a version within all of them is promoted; one that has not answered a single event goes on for longer than `time`.
 ///
-/// Latency is the mean of what one event takes of the candidate, its CPU time and what it waits for: that of a single event is
-/// not known within a batch, and the deadline bounds it.
+/// Latency is what one event takes of the candidate, its CPU time and what it waits for. Within a batch it is known in the mean
+/// alone, so some events run on their own: of those no more than one in a hundred may take longer than the bound, and what is
+/// more than chance explains ends the trial at any time.
 pub fn judge(counts: &Counts, rollout: &Rollout, elapsed: Duration) -> Verdict {
     let over = counts.events >= rollout.events || elapsed >= rollout.time && counts.events > 0;
     let exceeds = |count: u64, bound: f64| {
         let all = bound * rollout.events.max(counts.events) as f64;
         let expected = bound * counts.events as f64;
         // Without a bound above zero there is no such thing as bad luck.
-        let luck = if bound > 0.0 { DEVIATIONS * expected.sqrt() + 1.0 } else { 0.0 };
+        let luck = if bound > 0.0 { luck(expected, DEVIATIONS) } else { 0.0 };
         let limit = if over { expected } else { all.min(expected + luck) };
         count as f64 > limit
     };
     if exceeds(counts.failures, rollout.errors_max) {
         let reason = share("failed", counts.failures, counts.events, "errors_max", rollout.errors_max);
-        return Verdict::Abort { reason };
+        return Verdict::Abort { bound: Bound::Errors, reason };
     }
     if rollout.mode == RolloutMode::Shadow && exceeds(counts.differences, rollout.differences_max) {
         let reason = share(
@@ -207,18 +263,38 @@ pub fn judge(counts: &Counts, rollout: &Rollout, elapsed: Duration) -> Verdict {
             "differences_max",
             rollout.differences_max,
         );
-        return Verdict::Abort { reason };
+        return Verdict::Abort { bound: Bound::Differences, reason };
     }
-    if (over || counts.events >= LATENCY_EVENTS_MIN) && counts.latency() > rollout.latency_max {
-        let (latency, max) = (counts.latency(), rollout.latency_max);
+    if let Some(reason) = too_slow(counts, rollout, over) {
+        return Verdict::Abort { bound: Bound::Latency, reason };
+    }
+    if over { Verdict::Promote } else { Verdict::Continue }
+}
+
+/// What so many events more may be by chance, where so many are expected.
+fn luck(expected: f64, deviations: f64) -> f64 {
+    deviations * expected.sqrt() + 1.0
+}
+
+/// In what the candidate takes too long, if it does.
+fn too_slow(counts: &Counts, rollout: &Rollout, over: bool) -> Option<String> {
+    let max = rollout.latency_max;
+    if (over || counts.events >= LATENCY_EVENTS_MIN) && counts.latency() > max {
         let live = match counts.live_events {
             0 => String::new(),
             _ => format!(" (of the live version {:?})", counts.live_latency()),
         };
-        let reason = format!("an event takes {latency:?} of it in the mean{live}, more than `latency_max`, {max:?}");
-        return Verdict::Abort { reason };
+        let latency = counts.latency();
+        return Some(format!("an event takes {latency:?} of it in the mean{live}, more than `latency_max`, {max:?}"));
     }
-    if over { Verdict::Promote } else { Verdict::Continue }
+    let Counts { timed, slow, .. } = *counts;
+    let expected = SLOW_MAX * timed as f64;
+    let limit = expected + luck(expected, if over { SLOW_DEVIATIONS } else { DEVIATIONS });
+    (slow as f64 > limit).then(|| {
+        format!(
+            "{slow} of {timed} events that were timed took longer than `latency_max`, {max:?}, and one in a hundred may"
+        )
+    })
 }
 
 fn share(what: &str, count: u64, events: u64, key: &str, bound: f64) -> String {
@@ -251,7 +327,7 @@ mod tests {
         let verdict = match judge(&counts, rollout, Duration::from_secs(elapsed_s)) {
             Verdict::Continue => "continue".to_owned(),
             Verdict::Promote => "promote".to_owned(),
-            Verdict::Abort { reason } => reason.split('`').nth(1).expect("a reason names its key").to_owned(),
+            Verdict::Abort { reason, .. } => reason.split('`').nth(1).expect("a reason names its key").to_owned(),
         };
         assert_eq!(verdict, expected, "{counts:?} after {elapsed_s} s");
     }
@@ -303,15 +379,34 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_is_slow_now_and_then_is_found_out_though_its_mean_is_small() {
+        let canary = rollout(RolloutMode::Canary);
+        let timed = |events: u64, timed: u64, slow: u64| Counts { timed, slow, ..counts(events, 0, 0, 100) };
+        // An event in fifty is slow, of which a quarter is timed.
+        check(&canary, timed(400, 100, 2), 1, "continue");
+        check(&canary, timed(9_000, 2_250, 40), 1, "continue");
+        check(&canary, timed(10_000, 2_500, 50), 1, "latency_max");
+        // An event in a hundred may be, and one more by chance.
+        check(&canary, timed(10_000, 2_500, 30), 1, "promote");
+        check(&canary, timed(50, 12, 1), 600, "promote");
+        // One in ten is seen at once.
+        check(&canary, timed(1_000, 250, 25), 1, "latency_max");
+    }
+
+    #[test]
     fn reasons_are_sentences() {
         let mut counts = counts(50, 0, 0, 6_000);
         (counts.live_events, counts.live_time) = (10, Duration::from_micros(20));
         let verdict = judge(&counts, &rollout(RolloutMode::Canary), Duration::ZERO);
         let reason = "an event takes 6ms of it in the mean (of the live version 2µs), more than `latency_max`, 5ms";
-        assert_eq!(verdict, Verdict::Abort { reason: reason.to_owned() });
+        assert_eq!(verdict, Verdict::Abort { bound: Bound::Latency, reason: reason.to_owned() });
+        (counts.live_time, counts.time, counts.timed, counts.slow) = (Duration::ZERO, Duration::ZERO, 40, 7);
+        let verdict = judge(&counts, &rollout(RolloutMode::Canary), Duration::ZERO);
+        let reason = "7 of 40 events that were timed took longer than `latency_max`, 5ms, and one in a hundred may";
+        assert_eq!(verdict, Verdict::Abort { bound: Bound::Latency, reason: reason.to_owned() });
         let verdict = judge(&self::counts(100, 0, 2, 0), &rollout(RolloutMode::Shadow), Duration::ZERO);
         let reason = "2 of 100 events were answered differently, more than `differences_max`, 0, allows";
-        assert_eq!(verdict, Verdict::Abort { reason: reason.to_owned() });
+        assert_eq!(verdict, Verdict::Abort { bound: Bound::Differences, reason: reason.to_owned() });
     }
 
     #[test]

@@ -17,6 +17,10 @@ const BETWEEN: Duration = Duration::from_millis(50);
 /// How long a shard's other duties may wait while events are answered, at most one batch and its rerun more: the rest of the
 /// events is left to the next call, so that plugins that use up their deadlines delay neither a rebalance nor a stop.
 const TURN: Duration = Duration::from_millis(250);
+/// Of a plugin whose events are timed: one in so many runs alone. A call costs a microsecond or two, a batch's event much less.
+const TIMED_SHARE: usize = 4;
+/// How many events in a row run alone at most, once batches have put it off.
+const TIMED_MAX: usize = 64;
 /// What verdicts may weigh before the shard takes them away. One batch more may come on top.
 pub const HELD_BYTES_MAX: usize = 64 << 20;
 
@@ -46,6 +50,35 @@ pub struct Stats {
     pub traps: u64,
     /// Instances that were made.
     pub instances: u64,
+    /// Events that ran alone while it was to be told how long single ones take.
+    pub timed: u64,
+    /// Those of them that took longer than was said.
+    pub slow: u64,
+}
+
+/// Tells how long single events take, of which nothing is known in a batch.
+#[derive(Debug, Clone, Copy)]
+struct Stopwatch {
+    /// What takes longer is slow.
+    max: Duration,
+    /// Events that ran in batches, and that none has run alone for.
+    untimed: usize,
+}
+
+impl Stopwatch {
+    fn is_due(&self) -> bool {
+        self.untimed >= TIMED_SHARE - 1
+    }
+
+    fn took(&mut self, events: usize, time: Duration, stats: &mut Stats) {
+        if events > 1 {
+            self.untimed = (self.untimed + events).min(TIMED_MAX * (TIMED_SHARE - 1));
+            return;
+        }
+        self.untimed = self.untimed.saturating_sub(TIMED_SHARE - 1);
+        stats.timed += 1;
+        stats.slow += u64::from(time > self.max);
+    }
 }
 
 /// One shard's hold on a plugin with its config and ports. Not shared; made cheaply, it has no instance until the first event.
@@ -56,6 +89,7 @@ pub struct Worker {
     pacing: Pacing,
     columns: Columns,
     stats: Stats,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl Worker {
@@ -69,6 +103,7 @@ impl Worker {
             spare: None,
             columns: Columns::default(),
             stats: Stats::default(),
+            stopwatch: None,
         }
     }
 
@@ -98,6 +133,12 @@ impl Worker {
         }
         Ok(())
     }
+    /// From here on some events run alone, so that it is known how many take longer than this; with none, only those that
+    /// happen to.
+    pub fn time_events(&mut self, max: Option<Duration>) {
+        self.stopwatch = max.map(|max| Stopwatch { max, untimed: 0 });
+    }
+
 
     /// Answers the events, in their order, into `verdicts`, which it empties first: one verdict each, for all of them, or for
     /// as many from the first on as hold about 64 MiB of outputs, or are answered within about 250 ms; then the shard sinks
@@ -118,7 +159,8 @@ impl Worker {
         let mut pause = Pause { last: now, end: now + TURN, at_least: at_least.max(1), between };
         while verdicts.len() < events.len() && !pause.ends(verdicts) {
             let rest = &events[verdicts.len()..];
-            let batch = &rest[..self.pacing.cut(rest)];
+            let alone = self.stopwatch.is_some_and(|stopwatch| stopwatch.is_due());
+            let batch = if alone { &rest[..1] } else { &rest[..self.pacing.cut(rest)] };
             match self.attempt(call, batch, verdicts) {
                 Ok(()) => {}
                 Err(failure) if batch.len() == 1 => answer_with(verdicts, failure),
@@ -164,6 +206,9 @@ impl Worker {
                 Ok(())
             }
             Err(CallError::Miscounted(failure)) => {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.took(batch.len(), time, &mut self.stats);
+        }
                 self.instance = Some(instance);
                 Err(failure)
             }

@@ -65,9 +65,9 @@ struct Taken {
 
 impl Calls {
     pub(super) fn new(program: &Program) -> Self {
-        let workers: Vec<_> = program.prepared.iter().map(|prepared| Worker::ready(prepared.clone())).collect();
+        let mut workers: Vec<_> = program.prepared.iter().map(|prepared| Worker::ready(prepared.clone())).collect();
         Self {
-            watch: Watch::new(program, &workers),
+            watch: Watch::new(program, &mut workers),
             workers,
             arenas: Vec::new(),
             scratch: Scratch::default(),
@@ -92,7 +92,7 @@ impl Calls {
                 same.and_then(|index| workers[index].take()).unwrap_or_else(|| Worker::ready(prepared.clone()))
             })
             .collect();
-        self.watch = Watch::new(next, &self.workers);
+        self.watch = Watch::new(next, &mut self.workers);
         let mut counts = vec![Counts::default(); next.plans.len()];
         for (count, number) in self.counts.iter().zip(before.renumbered(next)) {
             if let Some(number) = number {

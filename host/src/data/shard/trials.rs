@@ -13,7 +13,7 @@ use crate::data::plugin::{Call, Stats, Worker};
 use crate::data::program::Program;
 use crate::data::route::{Plan, Trials};
 use crate::data::shadow::Allowance;
-use crate::data::trial::{Seen, Trial};
+use crate::data::trial::{Seen, Took, Trial};
 
 /// What a shard keeps for the trials of a program.
 pub(super) struct Watch {
@@ -48,10 +48,14 @@ pub(super) struct Answered<'b, 'e> {
 
 impl Watch {
     /// For the trials of a program, by its workers.
-    pub(super) fn new(program: &Program, workers: &[Worker]) -> Self {
+    pub(super) fn new(program: &Program, workers: &mut [Worker]) -> Self {
+        workers.iter_mut().for_each(|worker| worker.time_events(None));
         let mut meters: Vec<Meter> = Vec::new();
-        let mut add = |worker: usize, trial: &Arc<Trial>, live| {
+        let mut add = |worker: usize, trial: &Arc<Trial>, live: bool| {
             if meters.iter().all(|meter| meter.worker != worker) {
+                if !live {
+                    workers[worker].time_events(Some(trial.rollout().latency_max));
+                }
                 meters.push(Meter { worker, read: workers[worker].stats(), trial: Arc::clone(trial), live });
             }
         };
@@ -149,11 +153,12 @@ impl Watch {
     fn read(&mut self, workers: &[Worker]) {
         for meter in &mut self.meters {
             let stats = workers[meter.worker].stats();
-            let (time, events) = (stats.cpu_time - meter.read.cpu_time, stats.events - meter.read.events);
-            meter.read = stats;
+            let before = std::mem::replace(&mut meter.read, stats);
+            let (time, events) = (stats.cpu_time - before.cpu_time, stats.events - before.events);
+            let (timed, slow) = (stats.timed - before.timed, stats.slow - before.slow);
             match meter.live {
                 true => meter.trial.add_live(time, events),
-                false => meter.trial.add_time(time, events),
+                false => meter.trial.add_time(Took { time, events, timed, slow }),
             }
         }
     }

@@ -1,4 +1,7 @@
-//! The host's numbers, in Prometheus' text: what is live, and what became of reloads. Counts nothing on the path of an event.
+//! The host's numbers, in Prometheus' text: what is live, what became of reloads, and of versions on trial. Counts nothing on the
+//! path of an event.
+
+mod trials;
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,6 +11,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use self::trials::Trials;
+use super::generation::Candidate;
+use super::rollout::Ending;
 
 /// Of an answer of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +45,7 @@ pub struct Metrics {
     reloads: Family<Outcome, Counter>,
     generation: Gauge<u64, AtomicU64>,
     refused: Gauge,
+    trials: Trials,
 }
 
 impl Default for Metrics {
@@ -47,7 +55,8 @@ impl Default for Metrics {
         registry.register("reloads", "Reloads and orders, by what became of them", reloads.clone());
         registry.register("generation", "The number of the live generation", generation.clone());
         registry.register("reload_refused", "1 while the files are refused as they are", refused.clone());
-        Self { registry, reloads, generation, refused }
+        let trials = Trials::register(&mut registry);
+        Self { registry, reloads, generation, refused, trials }
     }
 }
 
@@ -65,6 +74,16 @@ impl Metrics {
     /// Whether the files are refused as they are.
     pub fn refused(&self, refused: bool) {
         self.refused.set(i64::from(refused));
+    }
+
+    /// These are on trial from here on, by plugin.
+    pub fn tries<'c>(&self, candidates: impl Iterator<Item = (&'c String, &'c Candidate)>) {
+        self.trials.run(candidates);
+    }
+
+    /// A trial has ended.
+    pub fn trial_ended(&self, ending: &Ending) {
+        self.trials.ended(ending);
     }
 
     /// All of them.

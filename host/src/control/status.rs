@@ -208,6 +208,9 @@ impl Status {
     /// before they are.
     pub fn serves(&self, generation: Generation) {
         self.0.metrics.serves(generation.number);
+        let candidates =
+            generation.plugins.iter().filter_map(|(name, plugin)| Some((name, plugin.candidate.as_ref()?)));
+        self.0.metrics.tries(candidates);
         *lock(&self.0.generation) = Some(Arc::new(generation));
     }
 
@@ -229,6 +232,7 @@ impl Status {
 
     /// Says how a trial has ended.
     pub fn trial_ended(&self, ending: &Ending) {
+        self.0.metrics.trial_ended(ending);
         let sample = ending.sample.as_ref();
         *lock(&self.0.trial) = Some(LastTrial {
             at: Timestamp::now().to_string(),

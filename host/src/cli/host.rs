@@ -18,6 +18,7 @@ use tokio::time::timeout_at;
 
 use super::check::style;
 use super::connect::duration;
+use super::topic::Output;
 use super::{ConfigArgs, Failure, refused};
 use crate::config::model::Secret;
 use crate::config::{self, Severity, Whereabouts};
@@ -56,6 +57,10 @@ pub(super) struct OrderArgs {
     /// How long to wait until the host has carried it out, compiling plugins included
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub(super) wait: Duration,
+
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
 }
 
 impl HostArgs {

@@ -26,10 +26,6 @@ Exit code 3 says that the host refuses what the files have become.")]
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     order: OrderArgs,
-
-    /// How the result is written
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// `midplane rollback`
@@ -52,10 +48,6 @@ pub(super) struct RollbackArgs {
 
     #[command(flatten)]
     order: OrderArgs,
-
-    /// How the result is written
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// `midplane resume`
@@ -66,33 +58,24 @@ them again: `midplane plan` says before what that would change.")]
 pub(super) struct ResumeArgs {
     #[command(flatten)]
     order: OrderArgs,
-
-    /// How the result is written
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 pub(super) fn reload(args: &ReloadArgs) -> Result<Exit, Failure> {
-    give(&args.order, args.output, "/api/v1/reload", &json!({}))
+    give(&args.order, "/api/v1/reload", &json!({}))
 }
 
 pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
-    give(&args.order, args.output, "/api/v1/rollback", &json!({ "generation": args.to }))
+    give(&args.order, "/api/v1/rollback", &json!({ "generation": args.to }))
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> Result<Exit, Failure> {
-    give(&args.order, args.output, "/api/v1/resume", &json!({}))
+    give(&args.order, "/api/v1/resume", &json!({}))
 }
 
 /// Gives an order, and prints what was done.
-pub(super) fn give(
-    args: &OrderArgs,
-    output: Output,
-    path: &str,
-    particulars: &impl Serialize,
-) -> Result<Exit, Failure> {
+pub(super) fn give(args: &OrderArgs, path: &str, particulars: &impl Serialize) -> Result<Exit, Failure> {
     let done = args.host.client()?.order(path, particulars, args.wait)?;
-    let text = match output {
+    let text = match args.output {
         Output::Text => done.message,
         Output::Json => serde_json::to_string_pretty(&done).map_err(Failure::failed)?,
     };

@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::host::{OrderArgs, encoded};
-use super::topic::Output;
 use super::{Exit, Failure, orders};
 use crate::control::order::version_prefix;
 
@@ -55,10 +54,6 @@ struct NameArgs {
 
     #[command(flatten)]
     order: OrderArgs,
-
-    /// How the result is written
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// `midplane plugin pin`
@@ -110,6 +105,6 @@ pub(super) fn run(args: &PluginArgs) -> Result<Exit, Failure> {
 impl NameArgs {
     fn give(&self, verb: &str, particulars: &Value) -> Result<Exit, Failure> {
         let path = format!("/api/v1/plugins/{}/{verb}", encoded(&self.name));
-        orders::give(&self.order, self.output, &path, particulars)
+        orders::give(&self.order, &path, particulars)
     }
 }

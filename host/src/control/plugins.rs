@@ -275,15 +275,8 @@ pub fn load(config: &Config, runtime: &Runtime) -> Directory {
 mod tests {
     use super::*;
     use crate::config::{Loaded, load_stored};
+    use crate::control::signature::tests::{KEY, SIGNATURE};
     use crate::data::plugin::RuntimeOptions;
-
-    const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-    /// Of the bytes `test`.
-    const SIGNATURE: &str = "untrusted comment: signature from minisign secret key
-RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
-trusted comment: timestamp:1633700835\tfile:test\tprehashed
-wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==
-";
 
     /// A config of one route through `mask`, in a folder whose `plugins` are the plugin directory.
     fn loaded(folder: &tempfile::TempDir, more: &str) -> Loaded {

@@ -430,3 +430,36 @@ pub fn versions_of(generation: &Generation) -> String {
     let plugin = |(name, plugin): (&String, &Arc<Plugin>)| format!("{name}@{}", digest::short(&plugin.sha256));
     generation.plugins.iter().map(plugin).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::generation::Candidate;
+    use crate::data::plugin::RuntimeOptions;
+    use crate::data::trial::Trial;
+
+    #[test]
+    fn a_config_that_only_a_version_on_trial_serves_waits_for_its_end() {
+        let text = "[routes.a]\nfrom = 'in'\nthrough = 'mask'\nto = { default = 'out', alert = 'alerts' }\n\
+                    [plugin.mask]\nrollout = { mode = 'canary' }\n";
+        let loaded = config::load_stored("m.toml".as_ref(), vec![("m.toml".into(), text.to_owned())]).expect("valid");
+        let runtime = Runtime::new(RuntimeOptions::default()).expect("a runtime");
+        let new = Plugin::stub(&runtime, "mask", 2, &["default", "alert"]);
+        let found =
+            |plugin: &Plugin| Available { plugins: [("mask".to_owned(), plugin.into())].into(), unreadable: None };
+        let check = |live: Option<Arc<Plugin>>| {
+            let rollout = loaded.config.plugin["mask"].rollout;
+            let candidate = Candidate { plugin: Arc::clone(&new), rollout, trial: Arc::new(Trial::new(rollout)) };
+            let candidates = live.iter().map(|_| ("mask".to_owned(), candidate.clone())).collect();
+            let plugins = [("mask".to_owned(), live.unwrap_or_else(|| Arc::clone(&new)))].into();
+            check_beside_trials(&loaded, found(&new), &Versions { plugins, candidates })
+        };
+        assert!(check(None).is_ok());
+        assert!(check(Some(Plugin::stub(&runtime, "mask", 1, &["alert", "default"]))).is_ok());
+        let error = check(Some(Plugin::stub(&runtime, "mask", 1, &["default"]))).expect_err("no port `alert`");
+        assert!(matches!(error, Error::BesideTrials(_)) && error.is_refusal(), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("the versions that stay live while others are on trial don't go with"), "{text}");
+        assert!(text.contains("alert"), "{text}");
+    }
+}

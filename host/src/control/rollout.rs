@@ -264,3 +264,61 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_stored;
+    use crate::data::plugin::{Runtime, RuntimeOptions};
+
+    const CANARY: &str = "rollout = { mode = 'canary', events = 500 }";
+
+    /// A config of one route through `mask`, with these settings of it.
+    fn config(settings: &str) -> Config {
+        let text = format!("[routes.a]\nfrom = 'in'\nto = 'out'\nthrough = 'mask'\n[plugin.mask]\n{settings}\n");
+        load_stored("m.toml".as_ref(), vec![("m.toml".into(), text)]).expect("valid").config
+    }
+
+    fn plugin(digit: u8) -> BTreeMap<String, Arc<Plugin>> {
+        let runtime = Runtime::new(RuntimeOptions::default()).expect("a runtime");
+        [("mask".to_owned(), Plugin::stub(&runtime, "mask", digit, &["default"]))].into()
+    }
+
+    /// What becomes of version 2, where version 1 was live: the version that is live then, and the one on trial.
+    fn check(settings: &str, live: Option<u8>, decided: Option<u8>, expected: (u8, Option<u8>)) -> Versions {
+        let before = Before { plugins: live.map(plugin).unwrap_or_default(), candidates: Candidates::new() };
+        let decided = decided.map(|digit| ("mask".to_owned(), [digit; 32])).into_iter().collect();
+        let versions = split(&config(settings), &before, plugin(2), &decided);
+        let candidate = versions.candidates.get("mask").map(|candidate| candidate.plugin.sha256[0]);
+        assert_eq!((versions.plugins["mask"].sha256[0], candidate), expected, "{settings} {live:?} {decided:?}");
+        versions
+    }
+
+    #[test]
+    fn another_version_is_tried_first_unless_somebody_asked_for_it() {
+        check(CANARY, Some(1), None, (1, Some(2)));
+        check("rollout = { mode = 'shadow' }", Some(1), None, (1, Some(2)));
+        check("rollout = { mode = 'direct' }", Some(1), None, (2, None));
+        check(CANARY, Some(2), None, (2, None));
+        // There is nothing that it could be tried beside.
+        check(CANARY, None, None, (2, None));
+        check(CANARY, Some(1), Some(2), (2, None));
+        check(CANARY, Some(1), Some(3), (1, Some(2)));
+        check(&format!("{CANARY}\nsha256 = '{}'", "02".repeat(32)), Some(1), None, (2, None));
+    }
+
+    #[test]
+    fn a_trial_goes_on_for_as_long_as_its_version_and_its_rollout_are_the_same() {
+        let first = check(CANARY, Some(1), None, (1, Some(2)));
+        let (loaded, trial) = (&first.candidates["mask"].plugin, &first.candidates["mask"].trial);
+        let goes_on = |settings: &str, chosen: u8| {
+            let before = Before { plugins: plugin(1), candidates: first.candidates.clone() };
+            let versions = split(&config(settings), &before, plugin(chosen), &BTreeMap::new());
+            let candidate = &versions.candidates["mask"];
+            (Arc::ptr_eq(&candidate.plugin, loaded), Arc::ptr_eq(&candidate.trial, trial))
+        };
+        assert_eq!(goes_on(CANARY, 2), (true, true));
+        assert_eq!(goes_on(&CANARY.replace("500", "600"), 2), (true, false), "it is judged by another measure");
+        assert_eq!(goes_on(CANARY, 3), (false, false));
+    }
+}

@@ -57,7 +57,7 @@ impl From<cache::Error> for Error {
 /// Loads plugins. Cheap to clone; all clones share everything.
 #[derive(Clone)]
 pub struct Runtime {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Runtime {

@@ -27,6 +27,17 @@ pub(in crate::data::plugin) fn component(world: &str) -> Vec<u8> {
     encode(&module(&wit("@0.1.0"), world)).unwrap()
 }
 
+impl Plugin {
+    /// A version with these digits and these ports, for tests of whoever keeps plugins and runs none.
+    pub(crate) fn stub(runtime: &Runtime, name: &str, digit: u8, ports: &[&str]) -> Arc<Self> {
+        let shared = Arc::clone(&runtime.shared);
+        let Compiled { kind, imports, pre } = compile(&shared, &component("batch-plugin")).expect("a component");
+        let ports = ports.iter().map(|port| (*port).to_owned()).collect();
+        let (name, sha256) = (name.into(), [digit; 32]);
+        Arc::new(Self { name, sha256, size: 1, ports, config_schema: None, kind, imports, pre, shared })
+    }
+}
+
 /// The refusal of some bytes, and what to do.
 fn refusal(bytes: &[u8]) -> String {
     let error = Runtime::new(RuntimeOptions::default()).unwrap().load("score", bytes, Limits::DEFAULT).unwrap_err();

@@ -24,4 +24,4 @@ pub use message::headers_of;
 pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
 pub use settings::{AdminSettings, Connection, ConsumerSettings, ProducerSettings};
 pub use topics::{NewTopic, TopicInfo, Topics};
-pub use transaction::TransactionError;
+pub use transaction::{Ending, TransactionError};

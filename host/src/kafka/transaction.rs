@@ -1,7 +1,7 @@
 //! A producer's transactions: what it writes becomes visible with the consumer's positions, or never. Never decides what to do
 //! about a failure, and sends nothing again by itself: it says what is left to be done.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rdsys;
 
@@ -9,6 +9,14 @@ use super::consumer::Consumer;
 use super::error::{Code, Error};
 use super::native::{lossy, timeout_ms};
 use super::producer::Producer;
+use super::settings::RETRY_BACKOFF;
+
+/// The end of a transaction, as it is watched: what to compare with once it has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    troubles: u64,
+    begun: Instant,
+}
 
 /// Why a step of a transaction wasn't done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +68,19 @@ impl std::fmt::Display for TransactionError {
 }
 
 impl Producer {
+    /// A transaction is about to be ended.
+    pub fn ending(&self) -> Ending {
+        Ending { troubles: self.troubles(), begun: Instant::now() }
+    }
+
+    /// Whether something of an end may have been sent twice, by the client itself: it may come late, and end, or change, a later
+    /// transaction of the same producer. The client says so only of some errors, as events, which were polled; whatever it sends
+    /// again takes its time.
+    pub fn is_suspect(&self, ending: Ending) -> bool {
+        let retried = ending.begun.elapsed() >= RETRY_BACKOFF * 4 / 5;
+        self.troubles() != ending.troubles || retried
+    }
+
     /// Takes the transactional id over from whoever had it: what they left open is aborted. To be called once, before anything
     /// is written, and again where it is [`Pending`](TransactionError::Pending).
     ///

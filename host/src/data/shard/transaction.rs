@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::carry::Flow;
 use crate::data::engine::{Action, Input, LaneId};
 use crate::data::program::Program;
-use crate::kafka::settings::RETRY_BACKOFF;
 use crate::kafka::{self, Code, Producer, TransactionError};
 
 /// How long one call may take: the member is kept alive in between.
@@ -99,13 +98,13 @@ impl Flow {
             self.settling = Some(Settling::Renew { committed: false });
             return Ok(());
         }
-        let ending = self.ending();
+        let ending = self.sink.producer().ending();
         match self.try_commit(positions, Instant::now() + COMMIT_TIMEOUT) {
             Ok(()) => {
                 self.sink.ended();
                 // Its errors come as events, which are served here.
                 self.poll_sink(Duration::ZERO)?;
-                if self.settling.is_some() || self.is_suspect(ending) {
+                if self.settling.is_some() || self.sink.producer().is_suspect(ending) {
                     self.settling = Some(Settling::Renew { committed: true });
                 }
                 let accepted: Vec<_> = positions.iter().map(|(id, _)| *id).collect();
@@ -123,18 +122,6 @@ impl Flow {
             }
         }
         Ok(())
-    }
-
-    /// What to compare with once a transaction has ended.
-    fn ending(&self) -> (u64, Instant) {
-        (self.sink.producer().troubles(), Instant::now())
-    }
-
-    /// Whether something of an end may have been sent twice, by the client itself: it may come late, and end, or change, a later
-    /// transaction of the same producer. The client says so only of some errors; whatever it sends again takes its time.
-    fn is_suspect(&self, (troubles, begun): (u64, Instant)) -> bool {
-        let retried = begun.elapsed() >= RETRY_BACKOFF * 4 / 5;
-        self.sink.producer().troubles() != troubles || retried
     }
 
     fn try_commit(&mut self, positions: &[(LaneId, i64)], deadline: Instant) -> Result<(), TransactionError> {
@@ -253,12 +240,12 @@ impl Flow {
         if !self.sink.has_begun() {
             return Ok(Some(Settling::ReadBack));
         }
-        let ending = self.ending();
+        let ending = self.sink.producer().ending();
         match self.sink.producer().abort_transaction(CALL_TIMEOUT) {
             Ok(()) => {
                 self.sink.ended();
                 self.poll_sink(Duration::ZERO)?;
-                let suspect = self.is_suspect(ending);
+                let suspect = self.sink.producer().is_suspect(ending);
                 Ok(Some(if suspect { Settling::Renew { committed: false } } else { Settling::ReadBack }))
             }
             Err(error) => {

@@ -107,6 +107,10 @@ pub struct Sink {
     header: Vec<u8>,
     reports: Vec<Report>,
     counts: Counts,
+    /// The one of the event's `midplane-` headers that its outputs carry on, if any.
+    carried: Option<&'static str>,
+    /// The last message that was not written, and why: its topic, and what the broker or the client said.
+    trouble: Option<(u16, Code)>,
 }
 
 impl Sink {
@@ -134,9 +138,21 @@ impl Sink {
             header: Vec::new(),
             reports: Vec::new(),
             counts: Counts::default(),
+            carried: None,
+            trouble: None,
         };
         sink.adopt(topics)?;
         Ok(sink)
+    }
+
+    /// Outputs carry on this header of their event's, which is the host's own.
+    pub fn carry_on(&mut self, name: &'static str) {
+        self.carried = Some(name);
+    }
+
+    /// The topic that something was not written to last, and why.
+    pub fn trouble(&self) -> Option<(&str, Code)> {
+        self.trouble.map(|(number, code)| (self.topic_name(number), code))
     }
 
     /// Follows another generation: topics that came, and what each takes now. Numbers keep their meaning.
@@ -253,17 +269,21 @@ impl Sink {
             Headers::Empty => 1,
             headers => origin::hops(&headers) + 1,
         };
+        let carried = self.carried.and_then(|name| origin.event.headers.last(name.as_bytes()));
         let mut headers = match ready.headers {
-            Headers::Empty if plan.label.is_none() => return None,
-            Headers::Empty => OwnedHeaders::new(1),
+            Headers::Empty if plan.label.is_none() && carried.is_none() => return None,
+            Headers::Empty => OwnedHeaders::new(2),
             own => {
-                let mut headers = OwnedHeaders::new(own.len() + 1);
+                let mut headers = OwnedHeaders::new(own.len() + 2);
                 for header in own.iter().filter(|header| !header.name.starts_with(origin::PREFIX)) {
                     headers.add(header.name, header.value);
                 }
                 headers
             }
         };
+        if let Some(header) = carried {
+            headers.add(header.name, header.value);
+        }
         if let Some(label) = &plan.label {
             origin::write(&mut self.header, &origin.lane.label, origin.event.offset, index, label, hops);
             headers.add(origin::NAME.as_bytes(), Some(&self.header));
@@ -315,6 +335,17 @@ impl Sink {
             .inspect_err(|Full| self.counts.letters -= 1)
     }
 
+    /// Writes a record of the host's own that belongs to an event: it is no event's outcome, as a letter isn't.
+    ///
+    /// # Errors
+    /// As [`Sink::output`].
+    pub fn note(&mut self, origin: Origin<'_>, topic: u16, key: &[u8], value: &[u8]) -> Result<(), Full> {
+        let kind = Kind::Letter { ahead: false };
+        let opaque = opaque(origin.id, origin.seq, kind) as usize;
+        let outgoing = Outgoing { partition: None, key: Some(key), value: Some(value), timestamp: 0, opaque };
+        self.produce(origin, topic, outgoing, &mut None, kind)
+    }
+
     /// Hands a record over, or reports what is wrong with it as its broker would.
     fn produce(
         &mut self,
@@ -343,6 +374,7 @@ impl Sink {
             }
             Err(ProduceError::Full) => Err(Full),
             Err(error) => {
+                self.trouble = Some((number, error.code()));
                 let outcome = outcome(number, output, error.code(), outgoing.bytes(), kind);
                 self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome });
                 Ok(())
@@ -355,7 +387,7 @@ impl Sink {
     /// # Errors
     /// Where the producer can't go on.
     pub fn poll(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
-        let Self { producer, outputs, by_topic, reports, over, newest, topic_bytes_max, .. } = self;
+        let Self { producer, outputs, by_topic, reports, over, newest, topic_bytes_max, trouble, .. } = self;
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
             let output = &mut outputs[usize::from(number)];
@@ -365,7 +397,10 @@ impl Sink {
             let (lane, seq, kind) = origin_of(report.opaque as u64, *newest);
             let outcome = match report.error {
                 None => Outcome::Acked,
-                Some(code) => outcome(number, output, code, report.bytes, kind),
+                Some(code) => {
+                    *trouble = Some((number, code));
+                    outcome(number, output, code, report.bytes, kind)
+                }
             };
             reports.push(Report { lane, seq, outcome });
         })?;

@@ -6,11 +6,11 @@ use crate::config::model::Backoff;
 
 /// A small generator of random numbers (SplitMix64): good enough for jitter, and the same numbers from the same seed.
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// A generator that starts at a seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -29,7 +29,7 @@ impl Random {
 }
 
 /// The wait after the given number of failures, the last one included.
-pub(super) fn wait(backoff: &Backoff, failures: u32, random: &mut Random) -> Duration {
+pub(crate) fn wait(backoff: &Backoff, failures: u32, random: &mut Random) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     let full = backoff.first.saturating_mul(1 << doublings).min(backoff.max);
     full.mul_f64(1.0 - backoff.jitter.clamp(0.0, 1.0) * random.share())

@@ -23,7 +23,7 @@
 
 mod action;
 mod answer;
-mod backoff;
+pub(crate) mod backoff;
 mod commit;
 mod input;
 mod lane;

@@ -59,6 +59,21 @@ struct Record {
     taken: u64,
 }
 
+/// What a host keeps, seen by another process, whether the host runs or not: the generation that is live, or was when it
+/// stopped, and what generations consist of. None where no host ever published one there.
+///
+/// # Errors
+/// When it can't be read.
+pub fn look(path: &Path) -> Result<Option<(Live, Store)>, Error> {
+    match read_record(&record_path(path))? {
+        Some(record) => {
+            let store = Store::look(&store_path(path))?;
+            Ok(Some((Live { number: record.number, hash: record.hash }, store)))
+        }
+        None => Ok(None),
+    }
+}
+
 impl DataDirectory {
     /// Makes the folder if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, Error> {
@@ -105,7 +120,7 @@ impl DataDirectory {
     /// # Errors
     /// When it can't be read or written.
     pub fn open_store(&self) -> Result<Store, Error> {
-        let store = Store::open(&self.path.join("generations"))?;
+        let store = Store::open(&store_path(&self.path))?;
         self.forget_unpublished(&store)?;
         Ok(store)
     }
@@ -178,23 +193,30 @@ impl DataDirectory {
     }
 
     fn record(&self) -> Result<Option<Record>, Error> {
-        let path = self.record_path();
-        let io = |source| Error::Io { path: path.clone(), source };
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| io(error.into())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io(error)),
-        }
+        read_record(&record_path(&self.path))
     }
 
     fn write_record(&self, record: Record) -> Result<(), Error> {
-        let path = self.record_path();
+        let path = record_path(&self.path);
         let io = |source| Error::Io { path: path.clone(), source };
         replace(&path, &serde_json::to_vec(&record).map_err(|error| io(error.into()))?).map_err(io)
     }
+}
 
-    fn record_path(&self) -> PathBuf {
-        self.path.join("generation.json")
+fn record_path(folder: &Path) -> PathBuf {
+    folder.join("generation.json")
+}
+
+fn store_path(folder: &Path) -> PathBuf {
+    folder.join("generations")
+}
+
+fn read_record(path: &Path) -> Result<Option<Record>, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| io(error.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io(error)),
     }
 }
 
@@ -253,6 +275,21 @@ mod tests {
         let data = DataDirectory::open(folder.path()).unwrap();
         assert_eq!(data.live().unwrap(), Some(Live { number: 2, hash: [2; 32] }));
         assert_eq!(stored(&data.open_store().unwrap()), [1, 2]);
+    }
+
+    #[test]
+    fn what_a_running_host_keeps_can_be_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(look(&folder.path().join("nowhere")).unwrap().is_none());
+        let data = DataDirectory::open(folder.path()).unwrap();
+        let store = data.open_store().unwrap();
+        assert!(look(folder.path()).unwrap().is_none());
+        publish(&data, &store, 1);
+        let draft = folder.path().join("generations/blobs/.draft-1");
+        std::fs::write(&draft, "half").unwrap();
+        let (live, seen) = look(folder.path()).unwrap().unwrap();
+        assert_eq!((live, stored(&seen)), (Live { number: 1, hash: [1; 32] }, vec![1]));
+        assert!(draft.exists(), "what the host is about to put there is left alone");
     }
 
     #[test]

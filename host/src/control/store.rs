@@ -173,6 +173,19 @@ impl Store {
             durable::create_folder(folder).map_err(io(folder))?;
             durable::remove_drafts(folder).map_err(io(folder))?;
         }
+        Self::index_of(folder, blobs)
+    }
+
+    /// Looks at a store that a host may have open: as it is at this moment, and only to read. What the host removes meanwhile
+    /// is missing when it is asked for.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn look(folder: &Path) -> Result<Self, Error> {
+        Self::index_of(folder, folder.join("blobs"))
+    }
+
+    fn index_of(folder: &Path, blobs: PathBuf) -> Result<Self, Error> {
         let mut index = Index::default();
         for number in numbers(folder)? {
             match read_manifest(folder, number) {

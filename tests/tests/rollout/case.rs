@@ -14,8 +14,8 @@ const ROUND: usize = 200;
 const KEYS: usize = 41;
 
 /// The host, its plugin directory, and its topics.
-pub(crate) struct Case {
-    pub(crate) broker: Broker,
+pub(crate) struct Case<'b> {
+    broker: &'b Broker,
     pub(crate) host: Host,
     folder: Folder,
     input: String,
@@ -60,10 +60,9 @@ pub(crate) fn origin(record: &Record) -> Origin {
     Origin { generation: generation.parse().expect("a number"), version: version.to_owned() }
 }
 
-impl Case {
+impl<'b> Case<'b> {
     /// A host whose plugin `subject` is `identity`, with a rollout.
-    pub(crate) fn start(rollout: &str) -> Self {
-        let broker = Broker::embedded();
+    pub(crate) fn start(broker: &'b Broker, rollout: &str) -> Self {
         let [input, output, letters] = ["in", "out", "letters"].map(|stem| broker.topic(stem, 3));
         let group = broker.unique("rollout");
         let folder = Folder::new(&format!(
@@ -93,6 +92,13 @@ impl Case {
     /// What the admin surface says.
     pub(crate) fn report(&self) -> Value {
         self.host.get("/api/v1/generation").json()
+    }
+
+    /// What `/metrics` has under a name, but for that.
+    pub(crate) fn metric(&self, name: &str) -> Vec<String> {
+        let text = self.host.get("/metrics").body;
+        let values = text.lines().filter_map(|line| line.strip_prefix("midplane_")?.strip_prefix(name));
+        values.filter(|rest| rest.starts_with('{')).map(str::to_owned).collect()
     }
 
     /// The version that is tried, or null.

@@ -13,6 +13,7 @@ mod native;
 pub mod producer;
 pub mod settings;
 pub mod start;
+mod topic_ids;
 pub mod topics;
 mod transaction;
 
@@ -23,5 +24,6 @@ pub use headers::{HeadersRef, OwnedHeaders};
 pub use message::headers_of;
 pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
 pub use settings::{AdminSettings, Connection, ConsumerSettings, ProducerSettings};
+pub use topic_ids::TopicId;
 pub use topics::{NewTopic, TopicInfo, Topics};
 pub use transaction::{Ending, TransactionError};

@@ -10,6 +10,7 @@ use super::consumer::answered;
 use super::error::{Code, Error};
 use super::native::{Client, Kind, Queue, c_string, lossy, timeout_ms};
 use super::settings::AdminSettings;
+use super::topic_ids::{TopicId, topic_ids};
 
 /// The topic's setting that bounds a batch, and so a record, as written to it.
 const BATCH_BYTES_MAX: &str = "max.message.bytes";
@@ -82,6 +83,15 @@ impl Topics {
         };
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)
+    }
+
+    /// The ids of topics, of those that are there and that have one.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time.
+    pub fn ids(&self, topics: &[&str], timeout: Duration) -> Result<HashMap<String, TopicId>, Error> {
+        self.serve();
+        topic_ids(&self.client, topics, timeout)
     }
 
     /// Makes topics, and waits until they are there. One that is there already is an error of [`Code::TOPIC_ALREADY_EXISTS`].

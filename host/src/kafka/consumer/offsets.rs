@@ -1,12 +1,14 @@
 //! A group's offsets: committing them, reading them back, and looking up what a time or an end of the log stands for. Which
 //! offset to commit, and where to begin, is decided elsewhere.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rdsys;
 
 use super::super::start::Begin;
+use super::super::topic_ids::{TopicId, topic_ids};
 use super::{
     Code, Consumer, Error, List, Queue, answered, c_string, check_item, check_list, partition_metadata,
     partition_topic, timeout_ms,
@@ -138,6 +140,24 @@ impl Consumer {
         let found = list.elements().iter().map(|item| item.offset);
         // There is an end for each that is open.
         Ok(found.map(|offset| if offset < 0 { ends.next().unwrap_or(0) } else { offset }).collect())
+    }
+
+    /// The ids of topics, of those that are there and that have one.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time.
+    pub fn topic_ids(&self, topics: &[&str], timeout: Duration) -> Result<HashMap<String, TopicId>, Error> {
+        topic_ids(&self.client, topics, timeout)
+    }
+
+    /// Where a partition ends, as far as the client has heard of it while it was fetching.
+    pub fn end_heard_of(&self, topic: &str, partition: i32) -> Option<i64> {
+        let (topic, mut low, mut high) = (c_string(topic).ok()?, 0, 0);
+        // SAFETY: the client is live, the name ends in NUL, and both offsets are written to.
+        let code = unsafe {
+            rdsys::rd_kafka_get_watermark_offsets(self.client.raw(), topic.as_ptr(), partition, &mut low, &mut high)
+        };
+        (Code::from(code) == Code::NONE && high >= 0).then_some(high)
     }
 
     fn look_up(&self, list: &List, timeout: Duration) -> Result<(), Error> {

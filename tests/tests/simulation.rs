@@ -27,17 +27,17 @@ fn no_schedule_breaks_a_guarantee() {
     eprintln!("{all:#?}");
     let Stats { events, acked, failed, letters, parks, halts, commits, releases, .. } = all;
     let Stats { crashes, producers_lost, lost, blocked, drains, swaps, .. } = all;
+    let Stats { trips, probes, pauses, skips, .. } = all;
     let counts = [events, acked, failed, letters, parks, halts, commits, releases];
-    assert!(
-        counts.iter().chain(&[crashes, producers_lost, lost, blocked, drains, swaps]).all(|&count| count > 0),
-        "{all:?}"
-    );
+    let faults = [crashes, producers_lost, lost, blocked, drains, swaps];
+    let stops = [trips, probes, pauses, skips];
+    assert!(counts.iter().chain(&faults).chain(&stops).all(|&count| count > 0), "{all:?}");
 }
 
 #[test]
 fn every_planted_bug_is_found() {
     for &bug in Bug::ALL {
-        let found = (0..400).find_map(|seed| run(seed, Some(bug), false).err());
+        let found = (0..1000).find_map(|seed| run(seed, Some(bug), false).err());
         let finding = found.unwrap_or_else(|| panic!("{bug:?} is not found"));
         eprintln!("{bug:?}: {} at seed {}", finding.message, finding.seed);
     }

@@ -111,6 +111,7 @@ fn route(table: &RouteTable, group: usize, plugins: &BTreeMap<&str, &PluginTable
         failure: FailurePolicy {
             attempts: table.failure.attempts,
             backoff: table.failure.backoff,
+            breaker: table.failure.breaker,
             on_permanent: table.failure.on_permanent.value,
             dead_letter: table.failure.dead_letter.value.clone(),
         },

@@ -14,8 +14,8 @@ use super::build::Defaults;
 use super::fields::{Fields, Located, Reader};
 use super::keys;
 use super::model::{
-    Admin, Backoff, Embedded, Grants, Host, Limits, OnFilterError, OnPermanent, OutOfRange, Plugins, Rollout, Selector,
-    Start,
+    Admin, Backoff, Breaker, Embedded, Grants, Host, Limits, OnFilterError, OnPermanent, OutOfRange, Plugins, Rollout,
+    Selector, Start,
 };
 use super::problem::Place;
 use super::tree::{Name, Node, Table};
@@ -134,6 +134,7 @@ pub(super) struct Binding {
 pub(super) struct FailureTable {
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,
+    pub(super) breaker: Option<Breaker>,
     pub(super) on_permanent: Located<OnPermanent>,
     /// Where none is named, at the route's id.
     pub(super) dead_letter: Located<String>,

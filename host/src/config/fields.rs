@@ -151,11 +151,6 @@ impl<'t> Fields<'t> {
         self.table.entry(key).map(|(_, node)| node)
     }
 
-    /// Where a key stands, if it is there.
-    pub(super) fn key_place(&self, key: &str) -> Option<Place> {
-        self.table.entry(key).map(|(name, _)| name.at)
-    }
-
     /// The name of a key from the top, for messages.
     pub(super) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
@@ -163,12 +158,22 @@ impl<'t> Fields<'t> {
 
     /// The table below a key, if it is there.
     pub(super) fn section(&self, key: &str, reader: &mut Reader<'_>) -> Option<Fields<'t>> {
-        let Some(Kind::One(section)) = self.section.key(key).map(|key| &key.kind) else {
+        let Some(Kind::One(section) | Kind::Switch(section)) = self.section.key(key).map(|key| &key.kind) else {
             unreachable!("`{key}` is described as a table")
         };
         let (name, node) = self.table.entry(key)?;
+        if let (Some(Kind::Switch(_)), Value::Flag(_)) = (self.section.key(key).map(|key| &key.kind), &node.value) {
+            let mismatch = Mismatch::new("a table", "a table, or `false` for none");
+            reader.refuse(node, &self.key(key), mismatch.hint(Some("leave it out for the defaults".to_owned())));
+            return None;
+        }
         let table = reader.table(node, &self.key(key))?;
         Some(Fields::open(section, self.key(key), name.at, table, reader))
+    }
+
+    /// Whether a key that may have a table says `false` instead.
+    pub(super) fn is_off(&self, key: &str) -> bool {
+        matches!(self.node(key), Some(Node { value: Value::Flag(false), .. }))
     }
 
     /// The tables by name below a key.

@@ -76,6 +76,8 @@ pub(super) enum Kind {
     Object,
     /// One table.
     One(&'static Section),
+    /// One table, or `false` where there is to be none.
+    Switch(&'static Section),
     /// Tables by name.
     Many(&'static Section),
     /// A topic, a pattern, or a list of both.
@@ -312,7 +314,7 @@ pub(super) static FAILURE: Section = Section {
             Kind::Topic,
             "The topic of its letters. Default: the route's id with the suffix .dead-letters.",
         ),
-        Key::new("breaker", Kind::One(&BREAKER), BREAKER.doc),
+        Key::new("breaker", Kind::Switch(&BREAKER), BREAKER.doc),
     ],
 };
 
@@ -328,10 +330,10 @@ pub(super) static BACKOFF: Section = Section {
 
 /// `breaker`
 pub(super) static BREAKER: Section = Section {
-    doc: "When a route pauses because too much fails.",
+    doc: "When a route's group pauses where it reads, because too much of the route fails for good; `false`: never.",
     keys: &[
         Key::new("failures", SHARE, "The share of failures that is too much.").or("0.5"),
-        Key::new("events", ANY_COUNT, "Of how many events.").or("100"),
-        Key::new("probe", Kind::Duration, "How long it pauses before it tries one.").or("30s"),
+        Key::new("events", Kind::Integer { min: 1, max: 1_000_000 }, "Of how many of its last events.").or("100"),
+        Key::new("probe", Kind::Duration, "How long it pauses before one event of each partition is tried.").or("30s"),
     ],
 };

@@ -364,6 +364,8 @@ pub struct FailurePolicy {
     pub attempts: u32,
     /// Between the calls.
     pub backoff: Backoff,
+    /// When too much fails; none: never.
+    pub breaker: Option<Breaker>,
     /// What a permanent failure means.
     pub on_permanent: OnPermanent,
     /// The topic of its letters.
@@ -379,6 +381,17 @@ pub struct Backoff {
     pub max: Duration,
     /// The share of a wait that is random, 0 to 1.
     pub jitter: f64,
+}
+
+/// `breaker`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Breaker {
+    /// The share of events that fail for good which is too much, 0 to 1.
+    pub failures: f64,
+    /// Of how many of the last events. At least 1.
+    pub events: u32,
+    /// How long partitions wait before one event of each tries whether it still fails.
+    pub probe: Duration,
 }
 
 /// `on_permanent`

@@ -69,6 +69,7 @@ fn kind(kind: &Kind) -> Value {
         }),
         Kind::Object => json!({ "type": "object" }),
         Kind::One(inner) => section(inner),
+        Kind::Switch(inner) => json!({ "anyOf": [{ "const": false }, section(inner)] }),
         Kind::Many(inner) => json!({ "type": "object", "additionalProperties": section(inner) }),
         Kind::From => one_or_many(&json!({ "type": "string" }), 1),
         Kind::Through => one_or_many(&json!({ "anyOf": [{ "type": "string" }, section(&keys::STAGE)] }), 0),
@@ -115,7 +116,7 @@ mod tests {
             assert!(!section.doc.is_empty());
             for key in section.keys {
                 assert!(key.doc.len() > 10 && key.doc.ends_with('.'), "`{}`", key.name);
-                if let Kind::One(inner) | Kind::Many(inner) = key.kind {
+                if let Kind::One(inner) | Kind::Switch(inner) | Kind::Many(inner) = key.kind {
                     walk(inner);
                 }
             }
@@ -131,7 +132,7 @@ mod tests {
                 if let Some(default) = property.get("default") {
                     assert_eq!(violations(&property, default), [], "`{}`", key.name);
                 }
-                if let Kind::One(inner) | Kind::Many(inner) = key.kind {
+                if let Kind::One(inner) | Kind::Switch(inner) | Kind::Many(inner) = key.kind {
                     walk(inner);
                 }
             }

@@ -8,6 +8,7 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -74,6 +75,7 @@ fn router(status: Status, access: Access, orders: Orders) -> axum::Router {
     let guarded = axum::Router::new()
         .route("/api/v1/generation", get(generation))
         .route("/api/v1/overview", get(overview))
+        .route("/api/v1/partitions", get(partitions))
         .route("/metrics", get(metrics))
         .merge(orders::routes())
         .layer(middleware::from_fn_with_state(access, access::authorize));
@@ -104,8 +106,19 @@ pub struct Fault {
     pub error: String,
 }
 
+/// How long a scrape waits for shards that are busy: it has what they said before.
+const SCRAPE_PATIENCE: Duration = Duration::from_millis(300);
+/// How long an operator waits for them.
+const ACCOUNT_PATIENCE: Duration = Duration::from_secs(3);
+
 async fn metrics(State(surface): State<Surface>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], surface.status.metrics().text()).into_response()
+    let partitions = surface.status.partitions(SCRAPE_PATIENCE).await;
+    let text = surface.status.metrics().text(&partitions);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+}
+
+async fn partitions(State(surface): State<Surface>) -> Response {
+    Json(surface.status.partitions(ACCOUNT_PATIENCE).await).into_response()
 }
 
 async fn healthz(State(surface): State<Surface>) -> Probe {

@@ -9,9 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::{
-    Admin, Backoff, Broker, Config, Embedded, EmbeddedTopic, FailurePolicy, Grants, Group, Host, Kafka, Limits,
-    OnFilterError, OnPermanent, OutOfRange, PluginSettings, Plugins, Rollout, RolloutMode, Route, Secret, Selector,
-    Stage, Start,
+    Admin, Backoff, Breaker, Broker, Config, Embedded, EmbeddedTopic, FailurePolicy, Grants, Group, Host, Kafka,
+    Limits, OnFilterError, OnPermanent, OutOfRange, PluginSettings, Plugins, Rollout, RolloutMode, Route, Secret,
+    Selector, Stage, Start,
 };
 use crate::config::{print_duration, print_size};
 use crate::digest;
@@ -120,7 +120,7 @@ impl RouteView {
             allow_loop,
             failure,
         } = route;
-        let FailurePolicy { attempts, backoff, on_permanent, dead_letter } = failure;
+        let FailurePolicy { attempts, backoff, breaker, on_permanent, dead_letter } = failure;
         let Backoff { first, max, jitter } = backoff;
         let mut settings = Settings::new();
         if let Some(was) = was {
@@ -136,6 +136,14 @@ impl RouteView {
         add(&mut settings, "failure.backoff.first", print_duration(*first));
         add(&mut settings, "failure.backoff.max", print_duration(*max));
         add(&mut settings, "failure.backoff.jitter", jitter.to_string());
+        match breaker {
+            None => add(&mut settings, "failure.breaker", "false".to_owned()),
+            Some(Breaker { failures, events, probe }) => {
+                add(&mut settings, "failure.breaker.failures", failures.to_string());
+                add(&mut settings, "failure.breaker.events", events.to_string());
+                add(&mut settings, "failure.breaker.probe", print_duration(*probe));
+            }
+        }
         add(&mut settings, "failure.on_permanent", on_permanent_word(*on_permanent).to_owned());
         Self {
             name: name.clone(),

@@ -1,4 +1,4 @@
-//! What operators decided about versions: pins, rollbacks, the hold of a whole generation; and which version of a plugin
+//! What operators decided: pins, rollbacks, the hold of a whole generation, routes that are paused; and which version of a plugin
 //! follows from that. Kept in one file over restarts. Never looks at the plugin directory or the store, and never decides by
 //! itself that a decision is over: [`choose`] says so, and whoever publishes the generation forgets it.
 
@@ -22,6 +22,9 @@ pub struct Decisions {
     /// A whole generation that is held, config and plugins.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// The routes that are paused on this host, by id, each with the time at which that was ordered, in RFC 3339.
+    #[serde(default)]
+    pub paused: BTreeMap<String, String>,
 }
 
 /// What holds for one plugin.
@@ -311,6 +314,7 @@ mod tests {
         let decisions = Decisions {
             plugins: [("mask".to_owned(), pin(1)), ("scan".to_owned(), rollback(2, 3))].into(),
             hold: Some(Hold { generation: 7, config_sha256: version(4), since: SINCE.to_owned() }),
+            paused: [("orders".to_owned(), SINCE.to_owned())].into(),
         };
         decisions.save(&path).expect("writable");
         assert_eq!(Decisions::load(&path).expect("there"), decisions);
@@ -411,7 +415,7 @@ mod tests {
             hold in proptest::option::of((any::<u64>(), any::<u8>())),
         ) {
             let hold = hold.map(|(generation, byte)| Hold { generation, config_sha256: [byte; 32], since: SINCE.to_owned() });
-            let decisions = Decisions { plugins, hold };
+            let decisions = Decisions { plugins, hold, paused: BTreeMap::new() };
             let text = serde_json::to_vec(&Kept { v: FORM, decisions: &decisions }).expect("JSON");
             let kept: Kept<Decisions> = serde_json::from_slice(&text).expect("what was written");
             prop_assert_eq!(kept.decisions, decisions);

@@ -1,5 +1,5 @@
-//! The host's numbers, in Prometheus' text: what is live, what became of reloads, and of versions on trial. Counts nothing on the
-//! path of an event.
+//! The host's numbers, in Prometheus' text: what is live, what became of reloads and of versions on trial, what failed, and how
+//! partitions stand. Counts nothing on the path of an event: what shards count there is read off when somebody asks.
 
 mod trials;
 
@@ -14,7 +14,10 @@ use prometheus_client::registry::Registry;
 
 use self::trials::Trials;
 use super::generation::Candidate;
+use super::partitions::{BreakerView, PartitionView, Partitions, PausedView, State};
 use super::rollout::Ending;
+use crate::data::plugin::log_bytes_cut;
+use crate::data::shard::{Failed, FailureCounts};
 
 /// Of an answer of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +49,36 @@ pub struct Metrics {
     generation: Gauge<u64, AtomicU64>,
     refused: Gauge,
     trials: Trials,
+    /// What shards count; read off at a scrape.
+    failures: FailureCounts,
+    failed: Family<FailedLabels, Counter>,
+    log_bytes_cut: Family<PluginLabel, Counter>,
+    partitions: Family<PartitionLabels, Gauge>,
+    breakers: Family<RouteLabel, Gauge>,
+    paused: Family<RouteLabel, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailedLabels {
+    route: String,
+    plugin: String,
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginLabel {
+    plugin: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabels {
+    group: String,
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
 }
 
 impl Default for Metrics {
@@ -55,8 +88,30 @@ impl Default for Metrics {
         registry.register("reloads", "Reloads and orders, by what became of them", reloads.clone());
         registry.register("generation", "The number of the live generation", generation.clone());
         registry.register("reload_refused", "1 while the files are refused as they are", refused.clone());
+        let failed = Family::default();
+        registry.register("failed_events", "Events that failed for good, by route, plugin and kind", failed.clone());
+        let log_bytes_cut = Family::default();
+        registry.register("plugin_log_cut_bytes", "Bytes that plugins logged beyond their rate", log_bytes_cut.clone());
+        let partitions = Family::default();
+        registry.register("partitions", "Partitions of this host, by how they stand", partitions.clone());
+        let (breakers, paused) = (Family::default(), Family::default());
+        registry.register("breaker_open", "Shards in which the route's breaker is open", breakers.clone());
+        registry.register("route_paused", "1 while an operator has paused the route", paused.clone());
+        let failures = FailureCounts::default();
         let trials = Trials::register(&mut registry);
-        Self { registry, reloads, generation, refused, trials }
+        Self {
+            registry,
+            reloads,
+            generation,
+            refused,
+            trials,
+            failures,
+            failed,
+            log_bytes_cut,
+            partitions,
+            breakers,
+            paused,
+        }
     }
 }
 
@@ -86,13 +141,54 @@ impl Metrics {
         self.trials.ended(ending);
     }
 
-    /// All of them.
-    pub fn text(&self) -> String {
+    /// Where shards count what fails.
+    pub fn failures(&self) -> &FailureCounts {
+        &self.failures
+    }
+
+    /// Takes over what others count, and how partitions stand.
+    fn read_off(&self, partitions: &Partitions) {
+        for (Failed { route, plugin, kind }, count) in self.failures.all() {
+            raise(&self.failed, FailedLabels { route, plugin, kind: kind.as_str().to_owned() }, count);
+        }
+        for (plugin, count) in log_bytes_cut() {
+            raise(&self.log_bytes_cut, PluginLabel { plugin }, count);
+        }
+        self.partitions.clear();
+        for PartitionView { group, .. } in &partitions.partitions {
+            for state in State::ALL {
+                let labels = PartitionLabels { group: group.clone(), state: state.as_str().to_owned() };
+                drop(self.partitions.get_or_create(&labels));
+            }
+        }
+        for PartitionView { group, state, .. } in &partitions.partitions {
+            let labels = PartitionLabels { group: group.clone(), state: state.as_str().to_owned() };
+            self.partitions.get_or_create(&labels).inc();
+        }
+        self.breakers.clear();
+        for BreakerView { route, .. } in &partitions.breakers {
+            self.breakers.get_or_create(&RouteLabel { route: route.clone() }).inc();
+        }
+        self.paused.clear();
+        for PausedView { route, .. } in &partitions.paused {
+            self.paused.get_or_create(&RouteLabel { route: route.clone() }).set(1);
+        }
+    }
+
+    /// All of them, as things stand.
+    pub fn text(&self, partitions: &Partitions) -> String {
+        self.read_off(partitions);
         let mut text = String::new();
         // Writing to a string fails only where a metric does, and none of these can.
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Counts up to what somebody else has counted.
+fn raise<L: Clone + std::hash::Hash + Eq>(family: &Family<L, Counter>, labels: L, count: u64) {
+    let counter = family.get_or_create(&labels);
+    counter.inc_by(count.saturating_sub(counter.get()));
 }
 
 #[cfg(test)]
@@ -106,7 +202,7 @@ mod tests {
         metrics.reloaded(Reload::refused);
         metrics.serves(7);
         metrics.refused(true);
-        let text = metrics.text();
+        let text = metrics.text(&Partitions::default());
         for line in
             ["midplane_reloads_total{outcome=\"refused\"} 2", "midplane_generation 7", "midplane_reload_refused 1"]
         {

@@ -74,6 +74,9 @@ impl Situation<'_> {
             Order::Promote { plugin } | Order::Abort { plugin } => {
                 return Err(conflict(format!("plugin `{plugin}` has no candidate on trial")));
             }
+            Order::PauseRoute { .. } | Order::ResumeRoute { .. } | Order::Partition { .. } => {
+                unreachable!("what makes no generation is carried out apart")
+            }
         }
         Ok(decisions)
     }

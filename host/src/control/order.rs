@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::hands::Target;
+use crate::data::shard::Wish;
+
 /// Orders are taken one at a time, and each may wait for a compile: whoever finds so many before him had better look at what
 /// goes on.
 const WAITING_MAX: usize = 16;
@@ -53,6 +56,23 @@ pub enum Order {
     Abort {
         /// Its name.
         plugin: String,
+    },
+    /// Have a route's group take nothing more of the partitions that the route reads, on this host.
+    PauseRoute {
+        /// Its name, or its id.
+        route: String,
+    },
+    /// End that, and trust the route again if too much of it failed.
+    ResumeRoute {
+        /// Its name, or its id.
+        route: String,
+    },
+    /// Do something about a partition that has stopped.
+    Partition {
+        /// Which.
+        target: Target,
+        /// What.
+        wish: Wish,
     },
 }
 

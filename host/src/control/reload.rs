@@ -116,13 +116,13 @@ pub struct Begin {
 
 /// Owns what is live.
 pub struct Reloader {
-    host: Host,
-    live: Live,
-    shards: Shards,
+    pub(super) host: Host,
+    pub(super) live: Live,
+    pub(super) shards: Shards,
     watch: Watch,
     orders: mpsc::Receiver<Request>,
     hangups: mpsc::Receiver<()>,
-    decisions: Decisions,
+    pub(super) decisions: Decisions,
     present: BTreeMap<String, digest::Bytes>,
     drift: Vec<String>,
     /// Why a trial could not be ended, while that is so.
@@ -232,9 +232,15 @@ impl Reloader {
 
     /// Whether the broker answers, and which topics it has.
     async fn look(&mut self) -> Result<(), shards::Error> {
-        let topics = Arc::clone(&self.host.topics);
-        match blocking(move || topics.list(TOPICS_TIMEOUT)).await {
-            Ok(present) => {
+        let (topics, read) = (Arc::clone(&self.host.topics), self.shards.read());
+        let look = move || {
+            let present = topics.list(TOPICS_TIMEOUT)?;
+            let names: Vec<&str> = read.iter().map(String::as_str).collect();
+            Ok::<_, crate::kafka::Error>((present, topics.ids(&names, TOPICS_TIMEOUT)?))
+        };
+        match blocking(look).await {
+            Ok((present, ids)) => {
+                self.shards.compare_topics(ids);
                 self.host.status.broker_answers(true);
                 self.shards.topics_changed(&present);
                 if self.retry {
@@ -253,6 +259,9 @@ impl Reloader {
         if order == Order::Reload {
             let outcome = self.reload("an operator asked for it", None).await?;
             return Ok(self.answer(outcome, "the files are what is live"));
+        }
+        if let Some(done) = self.lend_a_hand(&order).await {
+            return Ok(done);
         }
         let why = why(&order);
         let ending = match &order {
@@ -455,7 +464,7 @@ impl Reloader {
 
     /// Keeps the decisions and what the next generation consists of. A crash in between finds the decisions, and prepares
     /// what they ask for; a disk that refuses leaves both as they were.
-    async fn keep(&self, next: Option<Arc<Next>>, decisions: &Decisions, why: &str) -> Result<(), Error> {
+    pub(super) async fn keep(&self, next: Option<Arc<Next>>, decisions: &Decisions, why: &str) -> Result<(), Error> {
         let (tools, before, after) = (self.host.tools.clone(), self.decisions.clone(), decisions.clone());
         let (why, generations) = (why.to_owned(), self.live.generation.config.host.generations);
         blocking(move || {
@@ -489,7 +498,8 @@ impl Reloader {
     }
 
     /// Says what operators are to be shown.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
+        self.host.status.pauses(self.decisions.paused.clone());
         let kept = self.host.tools.store.list();
         let around = Around {
             instance: &self.host.instance,
@@ -570,5 +580,8 @@ fn why(order: &Order) -> String {
         Order::RollbackPlugin { plugin, .. } => format!("plugin {plugin} was rolled back"),
         Order::Promote { plugin } => format!("the candidate of plugin {plugin} was promoted"),
         Order::Abort { plugin } => format!("the candidate of plugin {plugin} was given up"),
+        Order::PauseRoute { route } => format!("route {route} was paused"),
+        Order::ResumeRoute { route } => format!("route {route} was resumed"),
+        Order::Partition { target, .. } => format!("an operator looked after partition {target}"),
     }
 }

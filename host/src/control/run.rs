@@ -14,6 +14,7 @@ use super::blocking;
 use super::broker::{self, Broker};
 use super::data_directory::{self, DataDirectory};
 use super::first;
+use super::hands;
 use super::order::{self, Orders, Request};
 use super::prepare::{self, Live, Next, Tools};
 use super::publish::{self, Host, Moves};
@@ -138,6 +139,10 @@ async fn serve(
     host.status.broker_answers(true);
     next.keep("the host started", &host.tools)?;
     let mut shards = Shards::new(host.connection.clone(), host.instance.clone(), host.status.clone());
+    for (route, since) in &begin.decisions.paused {
+        tracing::warn!(route, since, "A route is paused: `midplane route resume` lets it go on.");
+    }
+    shards.pause(hands::pauses(&begin.decisions));
     publish::hand_over(host, &mut shards, next, None, &found, &moves).await?;
     host.status.serves(status::Generation::of(&next.live));
     let generation = &next.live.generation;

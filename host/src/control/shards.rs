@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::status::Status;
 use super::topics::{self, Found};
 use crate::config::model;
-use crate::data::handover::{Cutover, Handover, Positions, Starts};
+use crate::data::handover::{Cutover, Handover, Pauses, Positions, Starts};
 use crate::data::program::Program;
-use crate::data::shard::{Command, Ended, Health, Settings, Shard};
+use crate::data::shard::{Command, Ended, Granted, Health, Settings, Shard, Wish};
 use crate::kafka::topics::TopicInfo;
-use crate::kafka::{self, Connection};
+use crate::kafka::{self, Connection, Partition, TopicId};
 
 /// Beyond the drain's own deadline: to leave the group, and to end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,6 +88,8 @@ pub struct Shards {
     running: usize,
     ended: UnboundedReceiver<Result<Ended, Error>>,
     report: UnboundedSender<Result<Ended, Error>>,
+    /// The routes that are paused.
+    pauses: Pauses,
 }
 
 /// How many shards a group gets: as many as it says, or its part of the machine's cores; at most one a partition.
@@ -100,7 +102,50 @@ impl Shards {
     /// None yet.
     pub fn new(connection: Connection, instance: String, status: Status) -> Self {
         let (report, ended) = unbounded_channel();
-        Self { connection, instance, status, groups: BTreeMap::new(), running: 0, ended, report }
+        let (groups, pauses) = (BTreeMap::new(), Pauses::default());
+        Self { connection, instance, status, groups, running: 0, ended, report, pauses }
+    }
+
+    /// Says which routes are paused, to the shards that there are and that come.
+    pub fn pause(&mut self, pauses: Pauses) {
+        for group in self.groups.values() {
+            group.handover.pause(Arc::clone(&pauses));
+        }
+        self.pauses = pauses;
+    }
+
+    /// The topics that are read.
+    pub fn read(&self) -> BTreeSet<String> {
+        self.groups.values().flat_map(|group| group.handover.newest().topics.clone()).collect()
+    }
+
+    /// Has shards compare the topics that their partitions are of with these ids.
+    pub fn compare_topics(&self, ids: HashMap<String, TopicId>) {
+        let ids = Arc::new(ids);
+        for shard in self.groups.values().flat_map(|group| &group.shards) {
+            // One that has ended doesn't hear it.
+            let _ = shard.commands.send(Command::Compare { ids: Arc::clone(&ids) });
+        }
+    }
+
+    /// Has routes trusted again, by their ids.
+    pub fn trust(&self, routes: &BTreeSet<String>) {
+        for shard in self.groups.values().flat_map(|group| &group.shards) {
+            // One that has ended doesn't hear it.
+            let _ = shard.commands.send(Command::Trust { routes: routes.clone() });
+        }
+    }
+
+    /// Tells each shard of a group what an operator wants of a partition. Where they answer, and how many.
+    pub fn wish(&self, group: &str, partition: &Partition, wish: Wish) -> (Receiver<Granted>, usize) {
+        let (reply, replies) = channel();
+        let shards = self.groups.get(group).map(|group| group.shards.as_slice()).unwrap_or_default();
+        let tell = |shard: &&Running| {
+            let (partition, reply) = (partition.clone(), reply.clone());
+            shard.commands.send(Command::Wish { partition, wish, reply }).is_ok()
+        };
+        let told = shards.iter().filter(tell).count();
+        (replies, told)
     }
 
     /// Hands a group what it is to run, and starts or stops shards as it needs. Where `positions` is there, every shard that
@@ -151,7 +196,7 @@ impl Shards {
                 group.handover.publish(cutover);
             }
             None => {
-                let handover = Handover::new(cutover);
+                let handover = Handover::new(cutover, Arc::clone(&self.pauses));
                 let batch_bytes_max = batch_bytes_max.unwrap_or(kafka::settings::BATCH_BYTES_MAX);
                 let group = Group { handover, shards: Vec::new(), batch_bytes_max, next_number: 0 };
                 self.groups.insert(name.clone(), group);
@@ -201,6 +246,7 @@ impl Shards {
             record_bytes_max: kafka::settings::RECORD_BYTES_MAX,
             batch_bytes_max,
             handover,
+            failures: self.status.metrics().failures().clone(),
         };
         let (commands, receiver) = channel();
         let (report, shard, of_shard) = (self.report.clone(), name.clone(), Arc::clone(&health));

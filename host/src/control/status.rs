@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use super::config_view::rollout_word;
 use super::generation;
 use super::metrics::Metrics;
 use super::overview::Overview;
+use super::partitions::{Partitions, ShardAccount};
 use super::prepare::Live;
 use super::rollout::Ending;
 use crate::data::trial::Counts;
@@ -21,6 +22,9 @@ use crate::digest;
 
 /// A shard that has not turned for so long does not turn: twice what a plugin's `configure` may take of its thread.
 const TURN_MAX: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether shards have answered.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The status of this host; clones share it.
 #[derive(Debug, Clone)]
@@ -34,6 +38,7 @@ struct Inner {
     metrics: Metrics,
     trial: Mutex<Option<LastTrial>>,
     overview: Mutex<Option<Arc<Overview>>>,
+    pauses: Mutex<BTreeMap<String, String>>,
     shards: Mutex<Vec<(String, Weak<Health>)>>,
     broker_answers: AtomicBool,
     stopping: AtomicBool,
@@ -198,6 +203,7 @@ impl Status {
             metrics: Metrics::default(),
             trial: Mutex::default(),
             overview: Mutex::default(),
+            pauses: Mutex::default(),
             shards: Mutex::default(),
             broker_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -222,6 +228,31 @@ impl Status {
     /// What operators are shown of the host, if a generation serves.
     pub fn current_overview(&self) -> Option<Arc<Overview>> {
         lock(&self.0.overview).clone()
+    }
+
+    /// Says which routes are paused, each with since when.
+    pub fn pauses(&self, pauses: BTreeMap<String, String>) {
+        *lock(&self.0.pauses) = pauses;
+    }
+
+    /// Asks every shard for an account of itself, and waits for the answers: at most this long.
+    pub async fn accounts(&self, patience: Duration) -> Vec<ShardAccount> {
+        let asked: Vec<_> = self.shards().map(|(name, health)| (name, health.ask(), health)).collect();
+        let deadline = Instant::now() + patience;
+        while asked.iter().any(|(_, question, health)| !health.has_answered(*question)) && Instant::now() < deadline {
+            tokio::time::sleep(ANSWER_INTERVAL).await;
+        }
+        let account = |(shard, question, health): (String, u64, Arc<Health>)| {
+            let fresh = health.has_answered(question);
+            ShardAccount { shard, account: health.account(), fresh }
+        };
+        asked.into_iter().map(account).collect()
+    }
+
+    /// How the partitions of this host stand.
+    pub async fn partitions(&self, patience: Duration) -> Partitions {
+        let accounts = self.accounts(patience).await;
+        Partitions::of(&accounts, &lock(&self.0.pauses))
     }
 
     /// Says what was refused last, and why; nothing once that is out of the way.

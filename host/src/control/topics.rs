@@ -278,7 +278,7 @@ pub fn begin(
         Start::At(time) => Begin::At(time),
     };
     loop {
-        match start::resolve(&settings, &topics, begin, &program.commit_metadata(), ANSWER_TIMEOUT) {
+        match start::resolve(&settings, &topics, begin, &program.commit_metadata(None), ANSWER_TIMEOUT) {
             Ok(outcome) => {
                 tracing::debug!(group = program.group, ?outcome, "The group's start is decided.");
                 return Ok(());
@@ -310,7 +310,7 @@ pub fn take_over(
         client_id: client_id.to_owned(),
         buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
     };
-    start::take_over(&settings, starts, &program.commit_metadata(), ANSWER_TIMEOUT)?;
+    start::take_over(&settings, starts, &program.commit_metadata(None), ANSWER_TIMEOUT)?;
     Ok(())
 }
 

@@ -264,7 +264,13 @@ mod tests {
             plugins: Vec::new(),
             direct: 0,
             label: None,
-            failure: FailurePolicy { attempts: 3, backoff, on_permanent, dead_letter: "letters".to_owned() },
+            failure: FailurePolicy {
+                attempts: 3,
+                backoff,
+                breaker: None,
+                on_permanent,
+                dead_letter: "letters".to_owned(),
+            },
             dead_letter: 9,
             trials: None,
         }

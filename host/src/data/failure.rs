@@ -61,6 +61,8 @@ kinds! {
     Rejected = "rejected",
     /// The event passed more routers than any sensible topology has.
     Loop = "loop",
+    /// An operator had the event skipped: the route was not run, or not to its end.
+    Skipped = "skipped",
 }
 
 impl std::fmt::Display for Kind {

@@ -4,7 +4,7 @@
 //! One place for all shards of a group, not a message to each: a shard that gets a partition from another one of this host
 //! looks here before the partition's first event, and so never finds an older generation than the one that had it before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,17 +33,45 @@ pub struct Cutover {
     pub positions: Option<Mutex<Positions>>,
 }
 
+/// The ids of routes that an operator has paused.
+pub type Pauses = Arc<BTreeSet<String>>;
+
 /// The place.
 pub struct Handover {
     /// Counts what was put down.
     version: AtomicU64,
     newest: Mutex<Arc<Cutover>>,
+    /// Counts what operators said of pauses, from 1.
+    pauses_version: AtomicU64,
+    pauses: Mutex<Pauses>,
 }
 
 impl Handover {
     /// With what the shards begin with.
-    pub fn new(cutover: Cutover) -> Arc<Self> {
-        Arc::new(Self { version: AtomicU64::new(1), newest: Mutex::new(Arc::new(cutover)) })
+    pub fn new(cutover: Cutover, pauses: Pauses) -> Arc<Self> {
+        Arc::new(Self {
+            version: AtomicU64::new(1),
+            newest: Mutex::new(Arc::new(cutover)),
+            pauses_version: AtomicU64::new(1),
+            pauses: Mutex::new(pauses),
+        })
+    }
+
+    /// Says which routes are paused. Apart from the generations: it is no part of them, and holds over them.
+    pub fn pause(&self, pauses: Pauses) {
+        let mut paused = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused = pauses;
+        self.pauses_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Which routes are paused, if that is newer than the version that was `seen`, and its version. Costs an atomic load where
+    /// it isn't.
+    pub fn pauses(&self, seen: u64) -> Option<(u64, Pauses)> {
+        if self.pauses_version.load(Ordering::Acquire) == seen {
+            return None;
+        }
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((self.pauses_version.load(Ordering::Acquire), Arc::clone(&pauses)))
     }
 
     /// Puts something newer down. All shards take it before their next batch.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::engine::LaneId;
 use super::origin::LaneLabel;
-use crate::kafka::{Partition, Place, TopicKey};
+use super::stop::Stop;
+use crate::kafka::{Partition, Place, TopicId, TopicKey};
 
 /// One assigned partition.
 #[derive(Debug)]
@@ -21,9 +22,21 @@ pub struct Lane {
     pub begin: i64,
     /// The lowest offset that is new: a rebalance in the middle of a read makes the client deliver some records twice.
     pub next: i64,
+    /// What tells its topic from another one of its name, where the broker says it.
+    pub topic_id: Option<TopicId>,
+    /// What is committed beside its offsets.
+    pub metadata: String,
+    /// Why it stands, where it does, or did last.
+    pub stop: Option<Stop>,
 }
 
 impl Lane {
+    /// It stands at an offset: since now, unless it stood there already.
+    pub fn stop_at(&mut self, offset: i64) -> &mut Stop {
+        self.stop.take_if(|stop| stop.offset != offset);
+        self.stop.get_or_insert_with(|| Stop::at(offset))
+    }
+
     /// Its topic's name.
     pub fn topic(&self) -> &str {
         &self.partition.0
@@ -167,6 +180,9 @@ mod tests {
             label: LaneLabel::new(topic, number),
             begin: 0,
             next: 0,
+            topic_id: None,
+            metadata: String::new(),
+            stop: None,
         }
     }
 

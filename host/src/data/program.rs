@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::Target;
+use super::note::Note;
 use super::plugin::Prepared;
 use super::route::{Index, Plan};
 use crate::config::model::{Guarantee, OutOfRange};
+use crate::kafka::TopicId;
 
 /// A group's part of a generation.
 pub struct Program {
@@ -64,8 +66,8 @@ impl Program {
         self.plans.iter().map(|plan| numbers.get(plan.id.as_str()).copied()).collect()
     }
 
-    /// What a commit says beside the offset, versioned, so that later hosts can tell what they read.
-    pub fn commit_metadata(&self) -> String {
-        format!(r#"{{"v":1,"generation":"{}"}}"#, self.generation_hash)
+    /// What a commit says beside the offset, of a topic whose id is known, or not.
+    pub fn commit_metadata(&self, topic_id: Option<&TopicId>) -> String {
+        Note::new(&self.generation_hash, topic_id).text()
     }
 }

@@ -2,7 +2,7 @@
 //! event costs depends on the routes that read its topic, not on how many others there are: a lane's routes are looked
 //! up once, when its partition is assigned.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use regex::Regex;
@@ -62,6 +62,11 @@ impl Plan {
             (Some(trials), Some(index)) => &trials.variants[index],
             _ => self,
         }
+    }
+
+    /// Whether it is among routes that are named by their ids, under the one that it had before as well.
+    pub fn is_among(&self, ids: &BTreeSet<String>) -> bool {
+        !ids.is_empty() && (ids.contains(&self.id) || self.was.as_ref().is_some_and(|was| ids.contains(was)))
     }
 
     /// How many verdicts one batch leaves.
@@ -219,6 +224,7 @@ mod tests {
         FailurePolicy {
             attempts: 1,
             backoff: Backoff { first: Duration::ZERO, max: Duration::ZERO, jitter: 0.0 },
+            breaker: None,
             on_permanent: OnPermanent::DeadLetter,
             dead_letter: "letters".to_owned(),
         }

@@ -122,7 +122,7 @@ pub struct Position {
 }
 
 /// Where partitions that were just assigned go on: what is committed, and, where nothing is, what `starts` says, or the
-/// first event; that one is committed at once, with this metadata (see [`TOKEN`]).
+/// first event; that one is committed at once, with the metadata for its topic (see [`TOKEN`]).
 ///
 /// # Errors
 /// Where the broker doesn't answer in time, or refuses.
@@ -130,7 +130,7 @@ pub fn positions(
     consumer: &mut Consumer,
     partitions: &[Partition],
     starts: &HashMap<Partition, i64>,
-    metadata: &str,
+    metadata: impl Fn(&str) -> String,
     timeout: Duration,
 ) -> Result<Vec<Position>, Error> {
     let deadline = Instant::now() + timeout;
@@ -144,7 +144,9 @@ pub fn positions(
         *offset = start.map_or(*offset, |start| start.max(*offset));
     }
     if !new.is_empty() {
-        let first = new.iter().zip(&offsets).map(|(new, offset)| (&*new.topic, new.partition, *offset, metadata));
+        let texts: Vec<_> = new.iter().map(|new| metadata(&new.topic)).collect();
+        let first = new.iter().zip(&offsets).zip(&texts);
+        let first = first.map(|((new, offset), text)| (&*new.topic, new.partition, *offset, text.as_str()));
         consumer.commit(first, TOKEN)?;
     }
     let mut offsets = offsets.into_iter();
@@ -154,7 +156,7 @@ pub fn positions(
             let first = found.offset.is_none();
             // There is one for each that has none.
             let offset = found.offset.or_else(|| offsets.next()).unwrap_or(0);
-            let metadata = if first { metadata.as_bytes().to_vec() } else { found.metadata };
+            let metadata = if first { metadata(&found.topic).into_bytes() } else { found.metadata };
             Position { topic: found.topic, partition: found.partition, offset, metadata, first }
         })
         .collect())

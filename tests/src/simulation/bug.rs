@@ -52,6 +52,20 @@ pub enum Bug {
     CommitsPositionsApart,
     /// Exactly once: routes change in the middle of a transaction.
     SwapsWithin,
+    /// Whatever fails, no breaker trips.
+    BreakerNeverTrips,
+    /// A breaker looks at more events than it is to, and trips late.
+    BreakerTripsLate,
+    /// A breaker looks at fewer events than it is to, and trips too soon.
+    BreakerTripsEarly,
+    /// What tries whether a route works again may fail.
+    ProbeMayFail,
+    /// Partitions that come to a route that is paused are read.
+    PauseForgetsNew,
+    /// One event more is skipped than was asked for.
+    SkipsOneMore,
+    /// What is skipped is dropped.
+    SkipLoses,
 }
 
 impl Bug {
@@ -81,5 +95,12 @@ impl Bug {
         Bug::KeepsSuspect,
         Bug::CommitsPositionsApart,
         Bug::SwapsWithin,
+        Bug::BreakerNeverTrips,
+        Bug::BreakerTripsLate,
+        Bug::BreakerTripsEarly,
+        Bug::ProbeMayFail,
+        Bug::PauseForgetsNew,
+        Bug::SkipsOneMore,
+        Bug::SkipLoses,
     ];
 }

@@ -1,6 +1,7 @@
 //! The driver's side of the actions, with the checks of what each may ask for.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use midplane::config::model::Guarantee;
 use midplane::data::engine::{Cause, Input, LaneId, Now, Outcome, Report, Seq};
@@ -13,10 +14,27 @@ use super::lane::{Emitted, Prepared};
 use super::script::Behaviour;
 
 impl Host {
-    pub(super) fn take(&mut self, id: LaneId, first: Seq, count: u32) {
+    pub(super) fn take(&mut self, id: LaneId, first: Seq, count: u32, mut skip: Range<u32>, env: &mut Env) {
+        assert!(!self.paused, "events are taken of a paused partition");
         let offsets = std::mem::take(&mut self.delivering);
         assert_eq!(offsets.len(), count as usize, "all events that were delivered are processed");
         let lane = self.lane(id);
+        for offset in &offsets[skip.start as usize..skip.end as usize] {
+            let asked = lane.skip.iter().any(|range| range.contains(offset));
+            assert!(asked, "event {offset} is skipped, and nobody asked for it");
+        }
+        let last = lane.skip.last().cloned().unwrap_or_default();
+        let asked = offsets.iter().filter(|offset| last.contains(offset)).count();
+        assert!(skip.len() >= asked, "what was to be skipped is run");
+        if env.has(Bug::SkipsOneMore) && !skip.is_empty() {
+            skip.end = (skip.end + 1).min(count);
+        }
+        if !skip.is_empty() {
+            env.stats.skips += skip.len() as u64;
+            let (start, end) = (first + u64::from(skip.start), first + u64::from(skip.end));
+            // It may come in several goes.
+            lane.skips = if lane.skips.end == start { lane.skips.start } else { start }..end;
+        }
         lane.ledger.delivered(first, &offsets);
         lane.hand.extend((first..).zip(offsets));
     }
@@ -30,6 +48,9 @@ impl Host {
             return false;
         }
         let first = lane.hand[0].0;
+        let breakers = super::plugins::breakers(self.engine.is_probing(id), env);
+        let taken = super::plugins::taken(lane, count, env);
+        let takes = super::plugins::takes(&taken, &breakers, &self.numbers);
         let (mut messages, mut failures) = (Vec::new(), Vec::new());
         for index in 0..count {
             let (seq, offset) = lane.hand[index];
@@ -40,7 +61,7 @@ impl Host {
             lane.prepared.insert(seq, prepared);
             env.stats.events += 1;
         }
-        self.step(Input::Answered { lane: id, first, messages: &messages, failures: &failures }, env);
+        self.step(Input::Answered { lane: id, first, messages: &messages, failures: &failures, takes: &takes }, env);
         if let Some(lane) = &mut self.lanes[id.0 as usize] {
             assert!(lane.prepared.is_empty(), "answered events are emitted, or dropped");
         }
@@ -57,13 +78,19 @@ impl Host {
         prepared.unresolved.retain(|&unresolved| unresolved != route);
         prepared.messages.push(Message { partition, event, route, part: LETTER, channel });
         let calls = lane.calls[&(offset, route)];
+        let held_back = lane.held_back.get(&(offset, route)).copied().unwrap_or(0);
         match events[event].behaviours[route] {
+            _ if lane.skips.contains(&seq) => {
+                assert!(events[event].skipped, "event {offset} is skipped, and nobody asked for it")
+            }
             Behaviour::Endless => {
-                let due = env.script.routes[route].attempts;
+                let due = env.script.routes[route].attempts + held_back;
                 assert_eq!(attempts, due, "attempts of event {offset} on route {route}");
                 assert!(calls >= due, "event {offset} was called {calls} times on route {route}, not {due}");
             }
-            Behaviour::Permanent | Behaviour::TooLarge(_) => assert_eq!(attempts, 1, "attempts of event {offset}"),
+            Behaviour::Permanent | Behaviour::TooLarge(_) | Behaviour::Sick => {
+                assert_eq!(attempts, 1 + held_back, "attempts of event {offset}");
+            }
             other => panic!("a letter of event {offset} on route {route}, which is {other:?}"),
         }
         env.stats.letters += 1;
@@ -75,7 +102,12 @@ impl Host {
             count = self.lane(id).prepared.len() as u32;
         }
         for seq in first..first + u64::from(count) {
+            let letters = super::breaker::letters(self.lane(id), seq);
+            let offset = self.lane(id).hand[0].1;
+            self.pass_breakers(id, seq, offset, &letters, env);
             let lane = self.lane(id);
+            let skipped = lane.skips.contains(&seq);
+            assert!(!skipped || lane.failing.contains_key(&seq) || lane.prepared[&seq].messages.is_empty());
             let Prepared { mut messages, unresolved } = lane.prepared.remove(&seq).expect("it was answered");
             assert!(unresolved.is_empty() || past_stop, "event {seq} is emitted without routes {unresolved:?}");
             let (next, offset) = lane.hand.pop_front().expect("it is in hand");
@@ -100,20 +132,32 @@ impl Host {
     pub(super) fn park(&mut self, id: LaneId, offset: i64, until: Now, cause: Cause, env: &mut Env) {
         // What the client has fetched may still arrive after a pause.
         let late = env.random.chance(500);
-        let rewinding = self.rewinding;
+        // Of a transaction that is being given up, where it stood is of no interest.
+        let (rewinding, aborting) = (self.rewinding, self.aborting);
+        if let Cause::Breaker { route, failures } = cause {
+            self.stopped_by_breaker(id, offset, route, failures > 0, env);
+        }
         let lane = self.lane(id);
+        if let Cause::Breaker { failures: 1.., .. } = cause {
+            *lane.stops.entry(offset).or_default() += 1;
+            let (seq, _) = *lane.hand.iter().find(|(_, of)| *of == offset).expect("it is in hand");
+            for route in lane.failing.remove(&seq).into_iter().flatten() {
+                *lane.held_back.entry((offset, route)).or_default() += 1;
+            }
+        }
         lane.drop_hand();
         if rewinding {
             lane.ledger.rewound(offset, &env.broker.partitions[lane.partition]);
         }
-        assert_eq!(offset, lane.ledger.position(), "a lane is parked where it stopped");
+        assert!(aborting || offset == lane.ledger.position(), "a lane is parked where it stopped");
         lane.parked_until = until;
         lane.paused = true;
         if !late {
             lane.fetched.clear();
         }
         if let Cause::Retry { .. } = cause {
-            let stops = lane.stops.entry(offset).or_default();
+            *lane.stops.entry(offset).or_default() += 1;
+            let stops = lane.retries.entry(offset).or_default();
             *stops += 1;
             // Each stop is one more failure of every route that still may fail.
             let most = env.script.routes.iter().map(|route| route.attempts).max().unwrap_or(0);
@@ -138,6 +182,7 @@ impl Host {
         assert!(env.now >= lane.parked_until, "the lane goes on before its time");
         assert!(lane.hand.is_empty() && lane.outbox.is_empty(), "nothing is left of what was before");
         lane.ledger.resumed(offset);
+        lane.may_probe |= lane.waits_for.take().is_some();
         lane.seek(offset);
     }
 

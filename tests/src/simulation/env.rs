@@ -23,6 +23,8 @@ pub(super) struct Env {
     pub(super) failing: usize,
     /// Whether halting plugins were repaired.
     pub(super) repaired: bool,
+    /// By route, whether its plugin is sick.
+    pub(super) sick: Vec<bool>,
     pub(super) readers: u64,
     pub(super) stats: Stats,
     /// None where nobody will read it.
@@ -62,6 +64,14 @@ pub struct Stats {
     pub lost: u64,
     /// Lanes whose output was blocked for long.
     pub blocked: u64,
+    /// Breakers that tripped.
+    pub trips: u64,
+    /// Probes that closed one.
+    pub probes: u64,
+    /// Pauses by operators.
+    pub pauses: u64,
+    /// Events that were skipped.
+    pub skips: u64,
     /// Drains that ended clean, those at the end of a schedule left out.
     pub drains: u64,
 }
@@ -84,6 +94,10 @@ impl Stats {
         self.aborts += other.aborts;
         self.lost += other.lost;
         self.blocked += other.blocked;
+        self.trips += other.trips;
+        self.probes += other.probes;
+        self.pauses += other.pauses;
+        self.skips += other.skips;
         self.drains += other.drains;
     }
 }

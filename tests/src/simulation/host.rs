@@ -7,6 +7,7 @@ use std::time::Duration;
 use midplane::config::model::{Backoff, Guarantee};
 use midplane::data::engine::{Action, Engine, Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, Seq, Settings};
 
+use super::breaker::Breaker;
 use super::broker::{Message, Reader, Writer};
 use super::bug::Bug;
 use super::env::Env;
@@ -54,6 +55,10 @@ pub(super) struct Host {
     /// The offsets that the present step delivers.
     pub(super) delivering: Vec<i64>,
     pub(super) drain_by: Option<Now>,
+    /// By route of the script, what must hold of its breaker.
+    pub(super) breakers: Vec<Breaker>,
+    /// Whether an operator has paused what it reads.
+    pub(super) paused: bool,
     /// Whether the drain has ended, and how.
     pub(super) ended: Option<bool>,
 }
@@ -107,6 +112,8 @@ impl Host {
             retry_from: Now::ZERO,
             delivering: Vec::new(),
             drain_by: None,
+            breakers: env.script.routes.iter().map(|_| Breaker::default()).collect(),
+            paused: false,
             ended: None,
         }
     }
@@ -151,6 +158,9 @@ impl Host {
         let lane = LaneId(place as u32);
         env.note(self.name, format_args!("partition {index} is lane {place}"));
         self.step(Input::Assigned { lane, position, committed }, env);
+        if self.paused && !env.has(Bug::PauseForgetsNew) {
+            self.step(Input::Paused { lanes: &[lane] }, env);
+        }
     }
 
     pub(super) fn revoke(&mut self, lanes: &[LaneId], env: &mut Env) {
@@ -380,6 +390,9 @@ impl Host {
             };
         }
         self.numbers = numbers;
+        for route in 0..env.script.routes.len() {
+            self.close_breaker(route);
+        }
         self.generation += 1;
         env.stats.swaps += 1;
         self.step(Input::Swapped { routes: &now }, env);
@@ -427,7 +440,7 @@ impl Host {
     /// What the engine says was done, in one place for all actions.
     fn carry_out(&mut self, action: Action, env: &mut Env) {
         match action {
-            Action::Process { lane, first, count } => self.take(lane, first, count),
+            Action::Process { lane, first, count, skip } => self.take(lane, first, count, skip, env),
             Action::Discard { .. } => self.delivering.clear(),
             Action::Refused { lane, seq, output, .. } => {
                 if !env.has(Bug::ForgetsRefusal) {

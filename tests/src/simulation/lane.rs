@@ -1,6 +1,7 @@
 //! What a driver keeps of a lane: what was fetched, what is in hand, what waits to be produced.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use midplane::data::engine::Seq;
@@ -31,8 +32,23 @@ pub(super) struct Lane {
     pub(super) refused: HashMap<Seq, Vec<u16>>,
     /// Calls by offset and route, those whose answers were dropped included.
     pub(super) calls: HashMap<(i64, usize), u32>,
-    /// Stops for a retry, by offset.
+    /// Stops at an event that was called, by offset; and those for a retry.
     pub(super) stops: HashMap<i64, u32>,
+    pub(super) retries: HashMap<i64, u32>,
+    /// Calls that a breaker stopped the event for, by offset and route.
+    pub(super) held_back: HashMap<(i64, usize), u32>,
+    /// The events in hand that failed, by number, and on which routes.
+    pub(super) failing: BTreeMap<Seq, Vec<usize>>,
+    /// The events that went on before, and count no more.
+    pub(super) counted: BTreeSet<i64>,
+    /// The route whose breaker it waits for.
+    pub(super) waits_for: Option<usize>,
+    /// Whether it waited for one, and may try.
+    pub(super) may_probe: bool,
+    /// The events that are not to be run: their offsets, one range for each time that somebody said so.
+    pub(super) skip: Vec<Range<i64>>,
+    /// Those of them in hand.
+    pub(super) skips: Range<Seq>,
     /// The end that was reported last.
     pub(super) end: i64,
     /// The last position that the broker is known to have accepted.
@@ -79,6 +95,14 @@ impl Lane {
             refused: HashMap::new(),
             calls: HashMap::new(),
             stops: HashMap::new(),
+            retries: HashMap::new(),
+            held_back: HashMap::new(),
+            failing: BTreeMap::new(),
+            counted: BTreeSet::new(),
+            waits_for: None,
+            may_probe: false,
+            skip: Vec::new(),
+            skips: 0..0,
             end: -1,
             accepted: if committed { position } else { -1 },
             parked_until: Duration::ZERO,
@@ -91,6 +115,7 @@ impl Lane {
     pub(super) fn drop_hand(&mut self) {
         self.hand.clear();
         self.prepared.clear();
+        self.failing.clear();
         self.refused.clear();
         self.ledger.stopped();
     }

@@ -5,9 +5,12 @@
 //! What is checked: nothing is committed that has no outcome in the log; commits don't go back, nor repeat; a lane goes on
 //! exactly where it isn't settled; messages keep their order, repeats aside; letters tell the attempts that were made; a
 //! lane is released, and a drain called clean, when that is so; and once the faults heal, everything is committed to the end
-//! with no more wake-ups than the engine asks for. Half of the schedules promise exactly once: there, what becomes visible is
+//! with no more wake-ups than the engine asks for. No more letters are written than a route's breaker lets pass, none while it
+//! is open, and it trips for no less; what an operator paused stands still, and what he has skipped has letters, and nothing
+//! else has. Half of the schedules promise exactly once: there, what becomes visible is
 //! a transaction, whole, of one generation, with the positions that it moves, and nothing is visible twice.
 
+mod breaker;
 mod broker;
 mod bug;
 mod carry;
@@ -15,6 +18,7 @@ mod env;
 mod host;
 mod lane;
 mod ledger;
+mod operator;
 mod plugins;
 mod script;
 mod transaction;

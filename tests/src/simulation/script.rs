@@ -1,5 +1,9 @@
 //! What the plugins of a schedule do with each event, and hence what must become of it.
 
+use std::time::Duration;
+
+use midplane::config::model::Breaker;
+
 use crate::random::Random;
 
 /// What a route's plugin does with an event.
@@ -19,6 +23,10 @@ pub(super) enum Behaviour {
     Halting,
     /// So many outputs, the last of which the broker refuses.
     TooLarge(u8),
+    /// Fails for good while the route's plugin is sick; one output once it is well.
+    Sick,
+    /// The route doesn't take it.
+    NotTaken,
 }
 
 /// What must be in the log for a route and an event before its offset is committed.
@@ -26,13 +34,16 @@ pub(super) enum Behaviour {
 pub(super) enum Outcome {
     Outputs(u8),
     Letter,
+    /// One output, or a letter.
+    Either,
 }
 
 impl Behaviour {
     pub(super) fn outcome(self) -> Outcome {
         match self {
             Behaviour::Outputs(count) => Outcome::Outputs(count),
-            Behaviour::Dropped => Outcome::Outputs(0),
+            Behaviour::Dropped | Behaviour::NotTaken => Outcome::Outputs(0),
+            Behaviour::Sick => Outcome::Either,
             Behaviour::Transient(_) | Behaviour::Halting => Outcome::Outputs(1),
             Behaviour::Endless | Behaviour::Permanent | Behaviour::TooLarge(_) => Outcome::Letter,
         }
@@ -45,6 +56,7 @@ pub(super) struct Route {
     pub(super) attempts: u32,
     /// The topic of its outputs; routes may share one.
     pub(super) topic: usize,
+    pub(super) breaker: Option<Breaker>,
 }
 
 /// An event of an input partition.
@@ -53,6 +65,8 @@ pub(super) struct Event {
     pub(super) offset: i64,
     /// By route.
     pub(super) behaviours: Vec<Behaviour>,
+    /// Whether an operator has said that it is not to be run.
+    pub(super) skipped: bool,
 }
 
 /// How a schedule's events and routes are made.
@@ -63,16 +77,22 @@ pub(super) struct Script {
     pub(super) topics: usize,
     /// Failing behaviours, per mille.
     faulty: usize,
+    /// Behaviours that depend on a plugin's health, per mille of the others.
+    sick: usize,
 }
 
 impl Script {
     pub(super) fn new(random: &mut Random) -> Self {
         let topics = 1 + random.below(2);
         let routes = (0..1 + random.below(3))
-            .map(|_| Route { attempts: 1 + random.below(4) as u32, topic: random.below(topics) })
+            .map(|_| {
+                let (attempts, topic) = (1 + random.below(4) as u32, random.below(topics));
+                Route { attempts, topic, breaker: breaker(random) }
+            })
             .collect();
         let faulty = [0, 50, 200, 500][random.below(4)];
-        Self { routes, topics, faulty }
+        let sick = [0, 0, 300, 900][random.below(4)];
+        Self { routes, topics, faulty, sick }
     }
 
     /// Topics of outputs, then one of letters for each route.
@@ -84,11 +104,17 @@ impl Script {
     pub(super) fn event(&self, end: i64, random: &mut Random) -> Event {
         let gap = if random.chance(200) { 1 + random.below(4) as i64 } else { 0 };
         let behaviours = self.routes.iter().map(|route| self.behaviour(route, random)).collect();
-        Event { offset: end + gap, behaviours }
+        Event { offset: end + gap, behaviours, skipped: false }
     }
 
     fn behaviour(&self, route: &Route, random: &mut Random) -> Behaviour {
         if !random.chance(self.faulty) {
+            if random.chance(self.sick) {
+                return Behaviour::Sick;
+            }
+            if random.chance(100) {
+                return Behaviour::NotTaken;
+            }
             return Behaviour::Outputs([1, 1, 1, 0, 2, 3][random.below(6)]);
         }
         match random.below(24) {
@@ -100,4 +126,10 @@ impl Script {
             _ => Behaviour::TooLarge(1 + random.below(3) as u8),
         }
     }
+}
+
+fn breaker(random: &mut Random) -> Option<Breaker> {
+    let events = 1 + random.below(8) as u32;
+    let failures = [0.3, 0.5, 0.9][random.below(3)];
+    (!random.chance(300)).then_some(Breaker { failures, events, probe: Duration::from_millis(50) })
 }

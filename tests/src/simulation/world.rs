@@ -18,6 +18,9 @@ const HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// More than any schedule needs, many times over.
 const HEALED_ROUNDS: usize = 5000;
 
+/// So many waits that nothing but time ends are enough for an operator to look at the breakers.
+const OPERATOR_EACH: usize = 5;
+
 /// All there is.
 #[derive(Debug)]
 pub(super) struct World {
@@ -41,6 +44,7 @@ impl World {
         let faults = [0, 10, 40, 100][random.below(4)];
         let hosts = 1 + random.below(3);
         let guarantee = [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce][random.below(2)];
+        let sick = vec![false; script.routes.len()];
         let env = Env {
             random,
             script,
@@ -50,6 +54,7 @@ impl World {
             guarantee,
             failing,
             repaired: false,
+            sick,
             readers: 0,
             stats: Stats::default(),
             trace: trace.then(Vec::new),
@@ -151,7 +156,13 @@ impl World {
         };
         let ids = host.ids();
         let lane = (!ids.is_empty()).then(|| ids[self.env.random.below(ids.len())]);
-        match (self.env.random.below(15), lane) {
+        match (self.env.random.below(21), lane) {
+            (15 | 16, _) => {
+                let route = self.env.random.below(self.env.sick.len());
+                self.env.note(index, format_args!("route {route} falls sick, or is well again"));
+                self.env.sick[route] ^= true;
+            }
+            (17.., _) => host.interfere(&mut self.env),
             (12..15, _) => host.swap(&mut self.env),
             (0 | 1, _) => self.crash(index),
             (2 | 3, _) => host.lose_producer(&mut self.env),
@@ -257,9 +268,13 @@ impl World {
         self.env.failing = 0;
         self.faults = 0;
         self.env.repaired = true;
+        self.env.sick.fill(false);
         self.env.broker.blocked.fill(false);
         for index in 0..self.hosts.len() {
             self.env.note(index, format_args!("heals"));
+            if let Some(host) = &mut self.hosts[index] {
+                host.pause(false, &mut self.env);
+            }
             if let Some(host) = &mut self.hosts[index]
                 && host.lanes.iter().flatten().any(|lane| lane.halted)
                 && host.drain_by.is_none()
@@ -286,6 +301,7 @@ impl World {
     /// wake-up that an engine asked for.
     fn settle(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let deadline = self.env.now + 2 * HEALED_WITHIN;
+        let mut waits = 0;
         for round in 0.. {
             if done(self) {
                 return;
@@ -297,6 +313,13 @@ impl World {
             }
             progress |= self.bury();
             if progress {
+                continue;
+            }
+            waits += 1;
+            if waits % OPERATOR_EACH == 0 {
+                // What fails for good keeps a breaker open until somebody looks.
+                let trusts = waits % (2 * OPERATOR_EACH) == 0;
+                self.hosts.iter_mut().flatten().for_each(|host| host.help(trusts, &mut self.env));
                 continue;
             }
             let wakeups = self.hosts.iter().flatten().filter_map(|host| host.engine.next_wakeup());

@@ -56,8 +56,7 @@ mod a_partition_halts_before_records_that_are_damaged {
         }
         damage(&broker, "damaged");
         let host = case.folder.start();
-        let halted =
-            host.wait_for_entry("A partition has halted: it is not read on before this host or its group changes.");
+        let halted = host.wait_for_entry("A partition has halted: `midplane partition list` says why.");
         assert_eq!((&halted["partition"], &halted["offset"]), (&0.into(), &1.into()));
         case.wait_for_commit(0, 1);
         // What comes behind it doesn't make it go on.

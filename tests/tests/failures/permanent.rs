@@ -37,8 +37,7 @@ on_each_broker!(
         case.produce("in", orders(0, &["ok 1", "permanent", "ok 2"]));
         case.produce("in", orders(1, &["ok 3"]));
         let host = case.folder.start();
-        let halted =
-            host.wait_for_entry("A partition has halted: it is not read on before this host or its group changes.");
+        let halted = host.wait_for_entry("A partition has halted: `midplane partition list` says why.");
         assert_eq!((&halted["topic"], &halted["partition"]), (&case.name("in").into(), &0.into()));
         assert_eq!(halted["offset"], 1);
         // The other partition goes on, also with what comes only now, and what precedes the event is committed.

@@ -189,7 +189,7 @@ on_each_broker!(
         let host = setting.start();
         let orders = |values: &[&str]| values.iter().map(|value| Record::of(value).to(0)).collect::<Vec<_>>();
         setting.produce("in", orders(&["ok 1", "permanent", "ok 2"]));
-        host.host.wait_for_entry("A partition has halted: it is not read on before this host or its group changes.");
+        host.host.wait_for_entry("A partition has halted: `midplane partition list` says why.");
         setting.wait_for("one", 1);
         setting.produce("in", orders(&["ok 3"]));
         setting.configure(&faulty("dead-letter"));

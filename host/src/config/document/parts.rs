@@ -236,11 +236,6 @@ fn rollout(plugin: &Fields<'_>, reader: &mut Reader<'_>) -> Rollout {
     })
 }
 
-/// Where a key stands.
-pub(super) fn key_place(fields: &Fields<'_>, key: &str, node: &Node) -> Place {
-    fields.key_place(key).unwrap_or(node.at)
-}
-
 /// A table of the user's own.
 pub(super) fn object(fields: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Node> {
     let node = fields.node("config")?;

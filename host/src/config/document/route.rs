@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::super::fields::{Fields, Located, Mismatch, Reader, located, name, topic};
 use super::super::keys;
-use super::super::model::{Backoff, OnFilterError, OnPermanent, Selector};
+use super::super::model::{Backoff, Breaker, OnFilterError, OnPermanent, Selector};
 use super::super::names;
 use super::super::problem::{Place, Problem};
 use super::super::text::Text;
 use super::super::tree::{Name, Node, Value};
-use super::parts::{group_name, key_place, not_yet, object, topic_at};
+use super::parts::{group_name, object, topic_at};
 use super::{Binding, FailureTable, RouteTable, StageTable, section_or_default};
 use crate::data::filter::Filter;
 
@@ -202,15 +202,12 @@ fn to(route: &Fields<'_>, reader: &mut Reader<'_>) -> Vec<Binding> {
 
 fn failure(route: &Fields<'_>, id: &Located<String>, reader: &mut Reader<'_>) -> FailureTable {
     section_or_default(route, "failure", &keys::FAILURE, reader, |fields, reader| {
-        if let Some(node) = fields.node("breaker") {
-            let hint = "leave it out: a route does not pause by itself";
-            not_yet(key_place(fields, "breaker", node), "breaker", &fields.path, hint, reader);
-        }
         let on_permanent = [OnPermanent::DeadLetter, OnPermanent::Drop, OnPermanent::Halt];
         let dead_letter = fields.parsed("dead_letter", reader, topic);
         FailureTable {
             attempts: fields.integer("attempts", reader).unwrap_or(1),
             backoff: backoff(fields, reader),
+            breaker: breaker(fields, reader),
             on_permanent: fields.choice("on_permanent", on_permanent, reader),
             dead_letter: dead_letter.unwrap_or_else(|| Located {
                 value: format!("{}.dead-letters", id.value),
@@ -237,5 +234,16 @@ fn backoff(failure: &Fields<'_>, reader: &mut Reader<'_>) -> Backoff {
             }
         }
         backoff
+    })
+}
+
+fn breaker(failure: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Breaker> {
+    let on = !failure.is_off("breaker");
+    on.then(|| {
+        section_or_default(failure, "breaker", &keys::BREAKER, reader, |fields, reader| Breaker {
+            failures: fields.number("failures", reader),
+            events: fields.integer("events", reader).unwrap_or(1),
+            probe: fields.duration("probe", reader),
+        })
     })
 }

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Fault, Surface};
+use crate::control::hands::Target;
 use crate::control::order::{Order, Orders, Refusal, RefusalKind, version_prefix};
+use crate::data::shard::Wish;
 
 /// The paths of all orders.
 pub(super) fn routes() -> axum::Router<Surface> {
@@ -19,6 +21,10 @@ pub(super) fn routes() -> axum::Router<Surface> {
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/rollback", post(rollback))
         .route("/api/v1/resume", post(resume))
+        .route("/api/v1/routes/{name}/pause", post(pause_route))
+        .route("/api/v1/routes/{name}/resume", post(resume_route))
+        .route("/api/v1/partitions/{topic}/{partition}/resume", post(resume_partition))
+        .route("/api/v1/partitions/{topic}/{partition}/skip", post(skip_partition))
         .route("/api/v1/plugins/{name}/pin", post(pin))
         .route("/api/v1/plugins/{name}/unpin", post(unpin))
         .route("/api/v1/plugins/{name}/rollback", post(rollback_plugin))
@@ -43,6 +49,53 @@ struct Generation {
 #[serde(default, deny_unknown_fields)]
 struct Version {
     version: Option<String>,
+}
+
+/// `{"group": "payments"}`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OfGroup {
+    group: Option<String>,
+}
+
+/// `{"group": "payments", "to": 42}`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct UpTo {
+    group: Option<String>,
+    to: Option<i64>,
+}
+
+async fn pause_route(State(surface): State<Surface>, Path(route): Path<String>, body: Bytes) -> Response {
+    give(&surface.orders, read(&body).map(|Nothing {}| Order::PauseRoute { route })).await
+}
+
+async fn resume_route(State(surface): State<Surface>, Path(route): Path<String>, body: Bytes) -> Response {
+    give(&surface.orders, read(&body).map(|Nothing {}| Order::ResumeRoute { route })).await
+}
+
+async fn resume_partition(
+    State(surface): State<Surface>,
+    Path((topic, partition)): Path<(String, i32)>,
+    body: Bytes,
+) -> Response {
+    let order = read(&body).map(|OfGroup { group }| {
+        let target = Target { topic, partition, group };
+        Order::Partition { target, wish: Wish::Again }
+    });
+    give(&surface.orders, order).await
+}
+
+async fn skip_partition(
+    State(surface): State<Surface>,
+    Path((topic, partition)): Path<(String, i32)>,
+    body: Bytes,
+) -> Response {
+    let order = read(&body).map(|UpTo { group, to }| {
+        let target = Target { topic, partition, group };
+        Order::Partition { target, wish: Wish::Skip { to } }
+    });
+    give(&surface.orders, order).await
 }
 
 async fn reload(State(surface): State<Surface>, body: Bytes) -> Response {

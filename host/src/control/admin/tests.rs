@@ -8,10 +8,11 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::config::model::Secret;
 use crate::control::config_view::ConfigView;
+use crate::control::hands::Target;
 use crate::control::order::{self, Done, Order, Refusal, RefusalKind};
 use crate::control::overview::Overview;
 use crate::control::status::{Generation, Listen, Plugin};
-use crate::data::shard::Health;
+use crate::data::shard::{Health, Wish};
 
 /// The status line's code and the body of one answer.
 async fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
@@ -165,6 +166,10 @@ async fn every_order_has_its_path() {
     let address = start_answered(|_| Ok(())).await;
     let pin = |version| Order::Pin { plugin: "a b".to_owned(), version };
     let to = |to| Order::RollbackPlugin { plugin: "mask".to_owned(), to };
+    let wish = |group: Option<&str>, wish| {
+        let target = Target { topic: "in".to_owned(), partition: 3, group: group.map(str::to_owned) };
+        Order::Partition { target, wish }
+    };
     for (path, body, expected) in [
         ("reload", "", Order::Reload),
         ("reload", "{}", Order::Reload),
@@ -179,6 +184,11 @@ async fn every_order_has_its_path() {
         ("plugins/mask/rollback", r#"{"version": "00ff"}"#, to(Some("00ff".to_owned()))),
         ("plugins/mask/promote", "", Order::Promote { plugin: "mask".to_owned() }),
         ("plugins/mask/abort", "", Order::Abort { plugin: "mask".to_owned() }),
+        ("routes/a%20b/pause", "", Order::PauseRoute { route: "a b".to_owned() }),
+        ("routes/large/resume", "{}", Order::ResumeRoute { route: "large".to_owned() }),
+        ("partitions/in/3/resume", "", wish(None, Wish::Again)),
+        ("partitions/in/3/skip", "", wish(None, Wish::Skip { to: None })),
+        ("partitions/in/3/skip", r#"{"group": "g", "to": 9}"#, wish(Some("g"), Wish::Skip { to: Some(9) })),
     ] {
         let (code, body) = ask(address, "POST", &format!("/api/v1/{path}"), "", body).await;
         assert_eq!(code, 200, "{path}: {body}");

@@ -1,5 +1,7 @@
 //! What the engine decides: for the driver to carry out, in order, before the next input.
 
+use std::ops::Range;
+
 use super::input::{LaneId, Now, Refusal, Seq};
 
 /// What is to be done.
@@ -14,6 +16,9 @@ pub enum Action {
         first: Seq,
         /// How many.
         count: u32,
+        /// Which of them, counted from 0, are not to be run: an operator said so, and each route that takes one fails with a
+        /// letter.
+        skip: Range<u32>,
     },
     /// Drop the events just delivered: the partition isn't taking any. They are delivered again, here or elsewhere.
     Discard {
@@ -59,7 +64,7 @@ pub enum Action {
         lane: LaneId,
         /// Where it stopped, so far: `Resume` says where it goes on, which may be earlier.
         offset: i64,
-        /// It doesn't go on before this.
+        /// It doesn't go on before this, unless something else allows it to.
         until: Now,
         /// Why, for logs and metrics.
         cause: Cause,
@@ -126,4 +131,43 @@ pub enum Cause {
     ProducerLost,
     /// A partition that had a part in the transaction is another member's.
     Lost,
+    /// Too much of a route failed: it is tried with one event, once it is time.
+    Breaker {
+        /// The route.
+        route: u16,
+        /// How often this event failed on it for good; 0 where it stands before one that was not judged.
+        failures: u32,
+    },
+    /// An operator paused it.
+    Paused,
+    /// Nothing holds it any more: it is about to go on.
+    Again,
+}
+
+/// How a partition stands, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes events.
+    Running,
+    /// It takes one event, with which a route is tried again.
+    Probing {
+        /// Where it stood.
+        at: i64,
+    },
+    /// It waits.
+    Waiting {
+        /// Not longer than this.
+        until: Now,
+        /// For what.
+        cause: Cause,
+    },
+    /// It doesn't go on by itself.
+    Halted {
+        /// The route whose policy says so; none for an unreadable partition.
+        route: Option<u16>,
+    },
+    /// An operator paused it, and it might go on otherwise.
+    Paused,
+    /// It is about to be released.
+    Closing,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model::Backoff;
+use crate::config::model::{Backoff, Breaker};
 
 /// Time since a start that the driver chose: the engine has no clock of its own.
 pub type Now = Duration;
@@ -50,8 +50,11 @@ pub enum Input<'a> {
         first: Seq,
         /// For each event, how many outputs it will produce, those of failed routes left out.
         messages: &'a [u32],
-        /// What failed, by event, then by route, neither twice.
+        /// What failed, by event, then by route, neither twice. Of events that `Process` said to skip, every route that takes
+        /// them, each with a letter.
         failures: &'a [RouteFailure<'a>],
+        /// Which of them each route took.
+        takes: &'a [Take<'a>],
     },
     /// The producer reported on messages: the hot path.
     Reports(&'a [Report]),
@@ -96,10 +99,38 @@ pub enum Input<'a> {
         lane: LaneId,
     },
     /// The routes are others from now on, between two batches: nothing that was handed out is unanswered. Partitions that a
-    /// route's policy has halted go on: what made them halt may be mended.
+    /// route's policy has halted go on, and those that wait for a breaker: what made them stop may be mended.
     Swapped {
         /// By the number that a route had, the one that it has now; none where it is gone, and what is remembered of it.
         routes: &'a [Option<u16>],
+    },
+    /// An operator wants these partitions to stand still: they take nothing more, and what is in flight settles.
+    Paused {
+        /// Which.
+        lanes: &'a [LaneId],
+    },
+    /// These may go on, for all that an operator says.
+    Unpaused {
+        /// Which.
+        lanes: &'a [LaneId],
+    },
+    /// An operator wants these partitions to try again now, whatever they wait for; all but unreadable ones.
+    Again {
+        /// Which.
+        lanes: &'a [LaneId],
+    },
+    /// As `Again`, and the events from where the partition stands up to an offset are not run: each route that takes one of
+    /// them fails with a letter. Nothing is skipped that isn't there yet, nor where the partition doesn't stand still.
+    Skip {
+        /// Which.
+        lane: LaneId,
+        /// The first event that is run again.
+        to: i64,
+    },
+    /// An operator trusts these routes again: their breakers close.
+    Trusted {
+        /// The driver's numbers.
+        routes: &'a [u16],
     },
     /// At least once: the producer is gone, and all that was emitted and isn't settled with it. The driver has forgotten what waits to be
     /// produced; reports of the old producer that come later are ignored.
@@ -123,6 +154,37 @@ pub struct RouteFailure<'a> {
     pub route: u16,
     /// What its policy makes of this kind of failure.
     pub on: OnFailure<'a>,
+}
+
+/// Which of the events that were answered one route took.
+#[derive(Debug, Clone, Copy)]
+pub struct Take<'a> {
+    /// The driver's number of the route.
+    pub route: u16,
+    /// Indexes among those answered, rising; there may be more behind them. None: all.
+    pub events: Option<&'a [u32]>,
+    /// When it stops, since too much of it fails; none: never.
+    pub breaker: Option<&'a Breaker>,
+}
+
+impl Take<'_> {
+    /// How many of the first so many events it took.
+    pub(super) fn within(&self, count: u32) -> u32 {
+        self.events.map_or(count, |events| events.partition_point(|event| *event < count) as u32)
+    }
+
+    /// Whether it took an event.
+    pub(super) fn has(&self, event: u32) -> bool {
+        self.events.is_none_or(|events| events.binary_search(&event).is_ok())
+    }
+
+    /// The first event that it took, from one on.
+    pub(super) fn next(&self, from: u32) -> Option<u32> {
+        match self.events {
+            Some(events) => events.get(events.partition_point(|event| *event < from)).copied(),
+            None => Some(from),
+        }
+    }
 }
 
 /// What a route's policy makes of a failure.

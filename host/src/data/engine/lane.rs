@@ -1,7 +1,9 @@
 //! One partition: which of its events are in flight, and up to where they are settled. Counts; decides nothing.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
+use super::action::Cause;
 use super::input::{Now, Seq};
 use super::memory::Memory;
 
@@ -25,11 +27,13 @@ pub(super) enum State {
     Parked {
         /// Not before.
         until: Now,
+        /// What for.
+        cause: Cause,
     },
     /// It doesn't, unless an earlier event must run again.
     Halted {
-        /// Whether other routes would make it go on.
-        by_route: bool,
+        /// The route that said so: others would make it go on.
+        route: Option<u16>,
     },
     /// It never will again: it is to be released, or the host drains.
     Closed,
@@ -39,6 +43,14 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) state: State,
+    /// Whether an operator has paused it.
+    pub(super) paused: bool,
+    /// Whether it waited for a breaker, and its next event tries whether the route works again.
+    pub(super) probing: bool,
+    /// The offsets of events that are not run, but get letters.
+    pub(super) skip: Range<i64>,
+    /// What became of the events below was counted for breakers.
+    pub(super) counted: i64,
     /// When to release it, drained or not, if it is to be released.
     pub(super) release_by: Option<Now>,
     /// What its events failed with before.
@@ -80,6 +92,10 @@ impl Lane {
         assert!(position >= 0, "a lane starts at an offset, not at {position}");
         Self {
             state: State::Running,
+            paused: false,
+            probing: false,
+            skip: position..position,
+            counted: position,
             release_by: None,
             memory: Memory::default(),
             stumbles: 0,
@@ -200,6 +216,12 @@ impl Lane {
     pub(super) fn has_messages(&self, first: Seq, count: u32) -> bool {
         let start = (first - self.base) as usize;
         self.events.range(start..start + count as usize).any(|event| event.pending & !OPEN != 0)
+    }
+
+    /// How many of the events from a number on lie below an offset.
+    pub(super) fn below(&self, first: Seq, offset: i64) -> u32 {
+        let start = (first - self.base) as usize;
+        self.events.range(start..).take_while(|event| event.offset < offset).count() as u32
     }
 
     /// One more message for an event that was just answered.

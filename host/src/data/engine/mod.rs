@@ -24,22 +24,26 @@
 mod action;
 mod answer;
 pub(crate) mod backoff;
+mod breaker;
 mod commit;
 mod input;
 mod lane;
 mod lanes;
 mod memory;
+mod operator;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
 use std::time::Duration;
 
-pub use action::{Action, Cause};
-pub use input::{Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, RouteFailure, Seq};
+pub use action::{Action, Cause, Standing};
+pub use input::{Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, RouteFailure, Seq, Take};
 
 use crate::config::model::{Backoff, Guarantee};
+use answer::Answer;
 use backoff::Random;
+use breaker::Breakers;
 use commit::Commits;
 use lane::{Lane, State};
 use lanes::Lanes;
@@ -71,6 +75,7 @@ pub struct Engine {
     /// The lanes that wait for something other than events: parked, to be released, or drained.
     watched: Vec<LaneId>,
     commits: Commits,
+    breakers: Breakers,
     transaction: Transaction,
     drain: Drain,
 }
@@ -88,8 +93,8 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         let random = Random::new(settings.seed);
         let commits = Commits::new(settings.commit_interval);
-        let transaction = Transaction::default();
-        Self { settings, random, lanes: Lanes::default(), watched: Vec::new(), commits, transaction, drain: Drain::No }
+        let (lanes, breakers, transaction) = (Lanes::default(), Breakers::default(), Transaction::default());
+        Self { settings, random, lanes, watched: Vec::new(), commits, breakers, transaction, drain: Drain::No }
     }
 
     /// Takes note of what happened, and appends what is to be done about it, in order. `now` never falls.
@@ -101,8 +106,8 @@ impl Engine {
             Input::Assigned { lane, position, committed } => self.assigned(lane, position, committed),
             Input::Delivered { lane, offsets } => self.delivered(lane, offsets, actions),
             Input::End { lane, offset } => self.end(lane, offset),
-            Input::Answered { lane, first, messages, failures } => {
-                self.answered(lane, first, messages, failures, now, actions);
+            Input::Answered { lane, first, messages, failures, takes } => {
+                self.answered(lane, Answer { first, messages, failures, takes }, now, actions);
             }
             Input::Reports(reports) => self.reports(reports, now, actions),
             Input::Blocked { lane, seq, begun } => self.blocked(lane, seq, begun, now, actions),
@@ -113,6 +118,11 @@ impl Engine {
             Input::Lost { lanes } => lanes.iter().for_each(|&lane| self.release(lane, actions)),
             Input::Unreadable { lane } => self.unreadable(lane, actions),
             Input::Swapped { routes } => self.swapped(routes, now),
+            Input::Paused { lanes } => self.paused(lanes, now, actions),
+            Input::Unpaused { lanes } => self.unpaused(lanes),
+            Input::Again { lanes } => self.again(lanes, now),
+            Input::Skip { lane, to } => self.skip(lane, to, now),
+            Input::Trusted { routes } => routes.iter().for_each(|&route| self.close_breaker(route)),
             Input::ProducerLost => self.producer_lost(now, actions),
             Input::Drain { deadline } => self.start_drain(deadline),
             Input::Tick => {}
@@ -125,7 +135,7 @@ impl Engine {
         let lanes = self.watched.iter().filter_map(|&id| {
             let lane = self.lanes.get(id)?;
             let resume = match lane.state {
-                State::Parked { until } if lane.is_still() && !self.transaction.is_given_up() => Some(until),
+                State::Parked { until, .. } if can_go_on(lane, &self.transaction) => Some(until),
                 _ => None,
             };
             resume.into_iter().chain(lane.release_by).min()
@@ -183,7 +193,9 @@ impl Engine {
             });
             actions.extend(refused);
         }
-        actions.push(Action::Process { lane: id, first, count: offsets.len() as u32 });
+        let below = |bound: i64| offsets.partition_point(|offset| *offset < bound) as u32;
+        let skip = below(lane.skip.start)..below(lane.skip.end);
+        actions.push(Action::Process { lane: id, first, count: offsets.len() as u32, skip });
     }
 
     fn end(&mut self, id: LaneId, offset: i64) {
@@ -244,15 +256,24 @@ impl Engine {
         }
     }
 
-    /// The memory of lanes follows the routes' numbers; lanes that a route's policy halted are tried again.
+    /// The memory of lanes follows the routes' numbers; lanes that a route's policy halted, or a breaker holds, are tried again.
     fn swapped(&mut self, routes: &[Option<u16>], now: Now) {
+        self.breakers.reset();
         for id in self.lanes.ids(|_| true) {
             let lane = self.lanes.known(id);
             assert!(lane.state != State::Running || lane.is_answered(), "routes change between two batches");
             lane.memory.renumber(routes);
-            if lane.state == (State::Halted { by_route: true }) {
-                lane.state = State::Parked { until: now };
-                self.watch(id);
+            lane.probing = false;
+            match &mut lane.state {
+                State::Halted { route: Some(_) } => self.unhalt(id, now),
+                // By its number, the route may be another one now.
+                State::Parked { until, cause: cause @ (Cause::Breaker { .. } | Cause::Retry { .. }) } => {
+                    if let Cause::Breaker { .. } = cause {
+                        *until = now;
+                    }
+                    *cause = Cause::Again;
+                }
+                _ => {}
             }
         }
     }
@@ -267,7 +288,7 @@ impl Engine {
     fn halt(&mut self, id: LaneId, route: Option<u16>, actions: &mut Vec<Action>) {
         let lane = self.lanes.known(id);
         lane.drop_unanswered();
-        lane.state = State::Halted { by_route: route.is_some() };
+        lane.state = State::Halted { route };
         actions.push(Action::Halted { lane: id, offset: lane.position(), route });
         self.settle(id);
     }
@@ -288,11 +309,12 @@ impl Engine {
         match lane.state {
             State::Running | State::Halted { .. } => {
                 lane.drop_unanswered();
-                lane.state = State::Parked { until };
+                lane.state = State::Parked { until, cause };
                 actions.push(Action::Park { lane: id, offset: lane.position(), until, cause });
                 self.watch(id);
             }
-            State::Parked { until: already } => lane.state = State::Parked { until: until.max(already) },
+            State::Parked { until: already, .. } if until > already => lane.state = State::Parked { until, cause },
+            State::Parked { .. } => {}
             State::Closed => {}
         }
         self.settle(id);
@@ -368,9 +390,10 @@ impl Engine {
             let id = self.watched[index];
             let lane = self.lanes.known(id);
             match lane.state {
-                State::Parked { until } if lane.is_still() && until <= now && !self.transaction.is_given_up() => {
+                State::Parked { until, cause } if until <= now && can_go_on(lane, &self.transaction) => {
                     actions.push(Action::Resume { lane: id, offset: lane.restart_offset() });
                     lane.restart();
+                    lane.probing |= matches!(cause, Cause::Breaker { .. });
                 }
                 State::Closed if lane.release_by.is_some_and(|by| by <= now || lane.is_drained()) => {
                     self.release(id, actions);
@@ -427,4 +450,9 @@ impl Engine {
             actions.push(Action::Drained { clean });
         }
     }
+}
+
+/// Whether nothing but time keeps a lane that waits.
+fn can_go_on(lane: &Lane, transaction: &Transaction) -> bool {
+    lane.is_still() && !lane.paused && !transaction.is_given_up()
 }

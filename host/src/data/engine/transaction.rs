@@ -137,12 +137,12 @@ impl Engine {
             let offset = lane.position();
             match lane.state {
                 State::Running | State::Halted { .. } => {
-                    lane.state = State::Parked { until };
+                    lane.state = State::Parked { until, cause };
                     actions.push(Action::Park { lane: id, offset, until, cause });
                     self.watch(id);
                 }
-                State::Parked { until: already } => lane.state = State::Parked { until: until.max(already) },
-                State::Closed => {}
+                State::Parked { until: already, .. } if until > already => lane.state = State::Parked { until, cause },
+                State::Parked { .. } | State::Closed => {}
             }
         }
     }
@@ -151,9 +151,9 @@ impl Engine {
     /// time.
     fn until_again(&mut self, cause: Cause, now: Now) -> Now {
         match cause {
-            Cause::Refused | Cause::Lost => now,
+            Cause::Refused | Cause::Lost | Cause::Paused | Cause::Again => now,
             Cause::Blocked => now + self.settings.blocked_wait,
-            Cause::Retry { .. } | Cause::Failed | Cause::ProducerLost => {
+            Cause::Retry { .. } | Cause::Breaker { .. } | Cause::Failed | Cause::ProducerLost => {
                 let failures = &mut self.transaction.failures;
                 *failures = failures.saturating_add(1);
                 let failures = *failures;

@@ -3,6 +3,7 @@
 //! A line that exceeds the rate is counted and never formatted: a flood of a million lines costs about as much as a
 //! million empty calls. What was cut is said once a second, and at the end.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,12 +29,28 @@ pub(super) struct Rate {
     second: AtomicU64,
     used: AtomicUsize,
     cut: AtomicU64,
+    /// Of this plugin, since the process began.
+    bytes_cut: Arc<AtomicU64>,
+}
+
+/// By plugin, the bytes that were cut since the process began: numbers outlive generations.
+static BYTES_CUT: Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>> = Mutex::new(BTreeMap::new());
+
+/// By plugin, the bytes that it logged beyond its rate since the process began.
+pub fn log_bytes_cut() -> Vec<(String, u64)> {
+    let counted = BYTES_CUT.lock().unwrap_or_else(PoisonError::into_inner);
+    counted.iter().map(|(plugin, bytes)| (plugin.to_string(), bytes.load(Relaxed))).collect()
 }
 
 impl Rate {
     pub(super) fn new(plugin: Arc<str>, bytes_per_second: usize) -> Self {
+        let bytes_cut = {
+            let mut counted = BYTES_CUT.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(counted.entry(Arc::clone(&plugin)).or_default())
+        };
         Self {
             plugin,
+            bytes_cut,
             bytes_per_second,
             started: Instant::now(),
             second: AtomicU64::new(0),
@@ -47,15 +64,20 @@ impl Rate {
         self.turn();
         // A flood stops here, before anything is added: the counter can't run over.
         if self.used.load(Relaxed) >= self.bytes_per_second {
-            self.cut.fetch_add(1, Relaxed);
-            return false;
+            return self.cut(bytes);
         }
         let before = self.used.fetch_add(bytes.max(1), Relaxed);
         if before > 0 && before + bytes > self.bytes_per_second {
-            self.cut.fetch_add(1, Relaxed);
-            return false;
+            return self.cut(bytes);
         }
         true
+    }
+
+    /// Counts a line that isn't written.
+    fn cut(&self, bytes: usize) -> bool {
+        self.cut.fetch_add(1, Relaxed);
+        self.bytes_cut.fetch_add(bytes as u64, Relaxed);
+        false
     }
 
     /// Begins the next second, if it has come, and says what was cut in the last one.

@@ -139,7 +139,6 @@ impl Worker {
         self.stopwatch = max.map(|max| Stopwatch { max, untimed: 0 });
     }
 
-
     /// Answers the events, in their order, into `verdicts`, which it empties first: one verdict each, for all of them, or for
     /// as many from the first on as hold about 64 MiB of outputs, or are answered within about 250 ms; then the shard sinks
     /// those and comes again with the rest. At least one, unless there are none, and time alone leaves none of the first
@@ -206,9 +205,9 @@ impl Worker {
                 Ok(())
             }
             Err(CallError::Miscounted(failure)) => {
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch.took(batch.len(), time, &mut self.stats);
-        }
+                if let Some(stopwatch) = &mut self.stopwatch {
+                    stopwatch.took(batch.len(), time, &mut self.stats);
+                }
                 self.instance = Some(instance);
                 Err(failure)
             }

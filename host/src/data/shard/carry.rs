@@ -1,20 +1,22 @@
 //! What flows around the events: the clients, the engine, and what its decisions mean for the clients. Everything of a
 //! shard but the batch in hand and the plugins that it is handed to.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use super::failures::Failures;
 use super::group::out_of_range;
 use super::transaction::Settling;
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
-use crate::data::engine::{Action, Engine, Input, LaneId, Now};
-use crate::data::handover::Starts;
+use crate::data::engine::{Action, Cause, Engine, Input, LaneId, Now};
+use crate::data::handover::{Handover, Pauses, Starts};
 use crate::data::lane::Lanes;
 use crate::data::program::Program;
 use crate::data::sink::Sink;
-use crate::kafka::{self, Consumer, Happening, Partition, ProducerSettings};
+use crate::data::stop::Known;
+use crate::kafka::{self, Consumer, Happening, Partition, ProducerSettings, TopicId};
 
 /// How long the client may take to seek: it is asked in its own process.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +57,17 @@ pub(super) struct Flow {
     pub(super) draining: bool,
     /// Whether the drain has ended, and was clean.
     pub(super) drained: Option<bool>,
-    pub(super) commit_metadata: String,
+    /// The ids of the topics that it was given partitions of, where the broker says them.
+    pub(super) topic_ids: HashMap<Arc<str>, TopicId>,
+    /// Where generations and pauses are put down.
+    pub(super) handover: Arc<Handover>,
+    /// What operators have paused, and its version.
+    pub(super) paused: Pauses,
+    pub(super) pauses_seen: u64,
+    /// The routes whose breakers were found open last, by id.
+    pub(super) open_breakers: Vec<String>,
+    /// Counts what fails.
+    pub(super) failures: Failures,
     pub(super) commands: Receiver<Command>,
     pub(super) health: Arc<Health>,
     pub(super) consumer: Consumer,
@@ -77,7 +89,12 @@ impl Flow {
     /// Also between the parts of a batch, so that slow plugins delay none of it.
     pub(super) fn attend(&mut self, program: &Program) -> Result<(), kafka::Error> {
         self.health.turned(self.lanes.len());
-        self.take_commands()?;
+        if let Some(question) = self.health.question() {
+            self.health.answer(question, self.account(program));
+        }
+        self.take_commands(program)?;
+        self.take_pauses(program)?;
+        self.note_breakers(program);
         self.take_happenings(program)?;
         self.take_reports()?;
         self.settle()?;
@@ -92,13 +109,19 @@ impl Flow {
         Ok(())
     }
 
-    pub(super) fn take_commands(&mut self) -> Result<(), kafka::Error> {
+    pub(super) fn take_commands(&mut self, program: &Program) -> Result<(), kafka::Error> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Drain { timeout } => {
                     self.draining = true;
                     self.step(Input::Drain { deadline: self.now() + timeout })?;
                 }
+                Command::Wish { partition, wish, reply } => {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(self.grant(program, &partition, wish)?);
+                }
+                Command::Compare { ids } => self.compare_topics(&ids)?,
+                Command::Trust { routes } => self.trust(program, &routes)?,
             }
         }
         Ok(())
@@ -138,9 +161,9 @@ impl Flow {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, &format!("{cause:?}")),
+                Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, cause),
                 Action::Resume { lane, offset } => self.resume(lane, offset),
-                Action::Halted { lane, offset, route } => self.halt(lane, offset, route),
+                Action::Halted { lane, offset, .. } => self.halt(lane, offset),
                 Action::Commit { positions } if self.producer_settings.transactional_id.is_some() => {
                     self.commit_transaction(&positions, &mut actions)?;
                 }
@@ -170,25 +193,49 @@ impl Flow {
         Ok(())
     }
 
-    fn park(&mut self, id: LaneId, offset: i64, until: Now, cause: &str) {
-        let Some(lane) = self.lanes.get(id) else { return };
+    fn park(&mut self, id: LaneId, offset: i64, until: Now, cause: Cause) {
         let wait_ms = until.saturating_sub(since(self.started)).as_millis() as u64;
-        tracing::debug!(topic = lane.topic(), partition = lane.number(), offset, wait_ms, cause, "A partition waits.");
-        if let Err(error) = self.consumer.pause([(lane.topic(), lane.number())].into_iter()) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        let known = lane.stop_at(offset).failures.first().cloned();
+        let (topic, partition) = (lane.topic(), lane.number());
+        match (cause, known) {
+            (Cause::Breaker { failures: failures @ 1.., .. }, Some(Known { route, plugin, failure, .. })) => {
+                let (kind, message) = (failure.kind.as_str(), failure.message);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    offset,
+                    wait_ms,
+                    route,
+                    plugin,
+                    kind,
+                    message,
+                    failures,
+                    "A partition waits for a route to work again: its event failed."
+                );
+            }
+            _ => tracing::debug!(topic, partition, offset, wait_ms, ?cause, "A partition waits."),
+        }
+        if let Err(error) = self.consumer.pause([(topic, partition)].into_iter()) {
             // Not paused, it goes on delivering; the engine discards that, and the seek makes up for it.
             tracing::debug!(%error, "A partition could not be paused.");
         }
     }
 
-    fn halt(&mut self, id: LaneId, offset: i64, route: Option<u16>) {
-        let Some(lane) = self.lanes.get(id) else { return };
+    fn halt(&mut self, id: LaneId, offset: i64) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        let known = lane.stop_at(offset).failures.first().cloned();
         let (topic, partition) = (lane.topic(), lane.number());
+        let known = known.map(|Known { route, plugin, failure, .. }| (route, plugin, failure.message));
+        let (route, plugin, message) = known.unwrap_or_default();
         tracing::error!(
             topic,
             partition,
             offset,
             route,
-            "A partition has halted: it is not read on before this host or its group changes."
+            plugin,
+            reason = message,
+            "A partition has halted: `midplane partition list` says why."
         );
         if let Err(error) = self.consumer.pause([(topic, partition)].into_iter()) {
             tracing::debug!(%error, "A partition could not be paused.");
@@ -218,7 +265,7 @@ impl Flow {
     pub(super) fn offsets(&self, positions: &[(LaneId, i64)]) -> Vec<(&str, i32, i64, &str)> {
         let offset = |(id, offset): &(LaneId, i64)| {
             let lane = self.lanes.get(*id)?;
-            Some((lane.topic(), lane.number(), *offset, self.commit_metadata.as_str()))
+            Some((lane.topic(), lane.number(), *offset, lane.metadata.as_str()))
         };
         positions.iter().filter_map(offset).collect()
     }

@@ -15,7 +15,7 @@ use crate::kafka::{self, Partition, start};
 impl Shard {
     /// Has the transaction end, where there is a generation to go over to: one transaction sees one generation.
     pub(super) fn reach_boundary(&mut self) -> Result<(), kafka::Error> {
-        if self.flow.engine.is_between_transactions() || self.handover.newer(self.version).is_none() {
+        if self.flow.engine.is_between_transactions() || self.flow.handover.newer(self.version).is_none() {
             return Ok(());
         }
         self.flow.step(Input::Barrier)?;
@@ -25,11 +25,11 @@ impl Shard {
     /// Takes the newest generation, if there is one that this shard doesn't follow yet. A shard that is to stop doesn't: it
     /// takes no more events, and to subscribe anew while it leaves would keep the group from whoever stays.
     pub(super) fn cut_over(&mut self) -> Result<(), kafka::Error> {
-        self.flow.take_commands()?;
+        self.flow.take_commands(&self.program)?;
         if self.flow.draining {
             return Ok(());
         }
-        let Some((version, next)) = self.handover.newer(self.version) else { return Ok(()) };
+        let Some((version, next)) = self.flow.handover.newer(self.version) else { return Ok(()) };
         if !self.flow.engine.is_between_transactions() {
             // It was put down while events were waited for: after them.
             return Ok(());
@@ -48,7 +48,6 @@ impl Flow {
         let program = &next.program;
         self.step(Input::Swapped { routes: &before.renumbered(program) })?;
         self.sink.adopt(&next.outputs)?;
-        self.commit_metadata = program.commit_metadata();
         self.starts = Arc::clone(&next.starts);
         if let Some(positions) = &next.positions {
             // Whoever asked may have given up.
@@ -76,6 +75,11 @@ impl Flow {
         let (mut ids, mut retired) = (Vec::new(), Vec::new());
         for (id, lane) in self.lanes.iter_mut() {
             lane.routes = program.index.routes(&lane.partition.0);
+            lane.metadata = program.commit_metadata(lane.topic_id.as_ref());
+            // It would name the version that fails now, not the one that failed then.
+            if let Some(stop) = &mut lane.stop {
+                stop.failures.clear();
+            }
             let going = self.going.iter().any(|going| going.lanes.contains(&id));
             if lane.routes.is_empty() && !going && !self.retired.contains(&lane.partition) {
                 ids.push(id);
@@ -90,7 +94,8 @@ impl Flow {
         }
         let reads = |partition: &mut Partition| program.index.reads(&partition.0);
         self.returning.extend(self.retired.extract_if(.., reads));
-        Ok(())
+        self.failures.forget_routes();
+        self.apply_pauses(program)
     }
 
     /// Reads a partition no more, though it stays assigned until the group has noticed.
@@ -111,8 +116,12 @@ impl Flow {
         if partitions.is_empty() {
             return Ok(());
         }
-        match start::positions(&mut self.consumer, &partitions, &self.starts, &self.commit_metadata, POSITIONS_TIMEOUT)
-        {
+        let found = self.know_topics(&partitions).and_then(|()| {
+            let Self { consumer, topic_ids, starts, .. } = &mut *self;
+            let metadata = |topic: &str| program.commit_metadata(topic_ids.get(topic));
+            start::positions(consumer, &partitions, starts, metadata, POSITIONS_TIMEOUT)
+        });
+        match found {
             Ok(positions) => {
                 for position in positions {
                     let partition: Partition = (position.topic, position.partition);
@@ -121,6 +130,7 @@ impl Flow {
                         // rebalance that has just begun.
                         let lane = self.take_on(program, partition, position.offset, !position.first)?;
                         self.resume(lane, position.offset);
+                        self.check_topic(lane, &position.metadata)?;
                     } else {
                         self.retired.push(partition);
                     }

@@ -1,5 +1,7 @@
 //! A shard's place in its group: partitions that come, from where they are read, partitions that go, and leaving.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::carry::{Flow, Going};
@@ -7,10 +9,12 @@ use super::transaction::Settling;
 use crate::config::model::OutOfRange;
 use crate::data::engine::{Input, LaneId};
 use crate::data::lane::Lane;
+use crate::data::note::Note;
 use crate::data::origin::LaneLabel;
 use crate::data::program::Program;
+use crate::data::stop::Unreadable;
 use crate::kafka::start::{self, Begin};
-use crate::kafka::{self, Code, Happening, Partition};
+use crate::kafka::{self, Code, Happening, Partition, TopicId};
 
 /// How long a turn may wait for the group's offsets: the consumer is polled in between.
 pub(super) const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,22 +86,27 @@ impl Flow {
     /// Finds out where the partitions that came begin, and begins. Where the broker doesn't answer, the next turn tries
     /// again: nothing is fetched until then.
     fn begin(&mut self, program: &Program) -> Result<(), kafka::Error> {
-        let metadata = &self.commit_metadata;
-        let positions =
-            match start::positions(&mut self.consumer, &self.coming, &self.starts, metadata, POSITIONS_TIMEOUT) {
-                Ok(positions) => positions,
-                Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "The group's offsets could not be read; trying again.");
-                    return Ok(());
-                }
-            };
+        let coming = self.coming.clone();
+        let found = self.know_topics(&coming).and_then(|()| {
+            let Self { consumer, topic_ids, starts, .. } = &mut *self;
+            let metadata = |topic: &str| program.commit_metadata(topic_ids.get(topic));
+            start::positions(consumer, &coming, starts, metadata, POSITIONS_TIMEOUT)
+        });
+        let positions = match found {
+            Ok(positions) => positions,
+            Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "The group's offsets could not be read; trying again.");
+                return Ok(());
+            }
+        };
         self.coming.clear();
         self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))?;
         for position in positions {
             let partition = (position.topic, position.partition);
             if program.index.reads(&partition.0) {
-                self.take_on(program, partition, position.offset, !position.first)?;
+                let lane = self.take_on(program, partition, position.offset, !position.first)?;
+                self.check_topic(lane, &position.metadata)?;
             } else {
                 // The assignment is older than the generation: its events are not to be read, least of all passed.
                 self.retire(partition)?;
@@ -118,9 +127,48 @@ impl Flow {
         tracing::debug!(topic = &*partition.0, partition = partition.1, offset, "A partition begins.");
         let routes = program.index.routes(&partition.0);
         let label = LaneLabel::new(&partition.0, partition.1);
-        let lane = self.lanes.insert(Lane { routes, label, partition, begin: offset, next: offset });
+        let topic_id = self.topic_ids.get(&partition.0).cloned();
+        let metadata = program.commit_metadata(topic_id.as_ref());
+        let (begin, next) = (offset, offset);
+        let lane = Lane { routes, label, partition, begin, next, topic_id, metadata, stop: None };
+        let paused = self.paused_by(&lane, program).is_some();
+        let lane = self.lanes.insert(lane);
         self.step(Input::Assigned { lane, position: offset, committed })?;
+        if paused {
+            self.step(Input::Paused { lanes: &[lane] })?;
+        }
         Ok(lane)
+    }
+
+    /// Finds out which topics partitions are of, by their ids.
+    pub(super) fn know_topics(&mut self, partitions: &[Partition]) -> Result<(), kafka::Error> {
+        let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|(topic, _)| topic).collect();
+        let names: Vec<&str> = topics.iter().map(|topic| &***topic).collect();
+        let mut ids = self.consumer.topic_ids(&names, OFFSETS_TIMEOUT)?;
+        for topic in topics {
+            match ids.remove(&**topic) {
+                Some(id) => self.topic_ids.insert(Arc::clone(topic), id),
+                None => self.topic_ids.remove(topic),
+            };
+        }
+        Ok(())
+    }
+
+    /// Halts a partition whose committed offset is one of another topic, which had its name before.
+    pub(super) fn check_topic(&mut self, id: LaneId, metadata: &[u8]) -> Result<(), kafka::Error> {
+        let before = Note::read(metadata).and_then(|note| note.topic_id());
+        let now = self.lanes.get(id).and_then(|lane| lane.topic_id.clone());
+        match (before, now) {
+            (Some(before), Some(now)) if before != now => {
+                if let Some(lane) = self.lanes.get_mut(id) {
+                    // What is committed stays an offset of the former one, until somebody says otherwise.
+                    lane.metadata = String::from_utf8_lossy(metadata).into_owned();
+                    lane.topic_id = Some(before.clone());
+                }
+                self.halt_unreadable(id, Unreadable::Recreated { before, now })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn revoke(&mut self, partitions: Vec<Partition>, lost: bool) -> Result<(), kafka::Error> {
@@ -188,31 +236,26 @@ impl Flow {
 pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
     let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
     let partition = lane.partition.clone();
-    if flow.is_going(id) || lane.routes.is_empty() {
+    if flow.is_going(id) || lane.routes.is_empty() || flow.is_unreadable(id) {
         // Whoever gets the partition, or reads its topic again, finds out for themselves.
         return Ok(());
     }
     let (topic, number) = (&*partition.0, partition.1);
+    match flow.halt_if_made_anew(id) {
+        Ok(false) => {}
+        Ok(true) => return Ok(()),
+        Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+        Err(error) => return flow.ask_again(id, &error),
+    }
     let begin = match program.out_of_range {
         OutOfRange::Earliest => Begin::Earliest,
         OutOfRange::Latest => Begin::Latest,
-        OutOfRange::Halt => {
-            tracing::error!(
-                topic,
-                partition = number,
-                "The committed offset is not in the log any more: the partition halts (`out_of_range`)."
-            );
-            return flow.step(Input::Unreadable { lane: id });
-        }
+        OutOfRange::Halt => return flow.halt_unreadable(id, Unreadable::OutOfRange),
     };
     let offset = match flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT) {
         Ok(offsets) => offsets[0],
         Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
-        Err(error) => {
-            tracing::warn!(topic, partition = number, %error, "The ends of a partition could not be read; trying again.");
-            flow.ranges.extend(flow.lanes.run(id).map(|run| (id, run)));
-            return Ok(());
-        }
+        Err(error) => return flow.ask_again(id, &error),
     };
     tracing::warn!(
         topic,
@@ -224,6 +267,50 @@ pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Re
     flow.step(Input::Lost { lanes: &[id] })?;
     flow.consumer.restart(topic, number, offset)?;
     flow.take_on(program, partition.clone(), offset, false).map(drop)
+}
+
+impl Flow {
+    /// Halts a partition whose topic is another one by now than when it was assigned. Whether it is so.
+    fn halt_if_made_anew(&mut self, id: LaneId) -> Result<bool, kafka::Error> {
+        let Some(lane) = self.lanes.get(id) else { return Ok(false) };
+        let Some(before) = lane.topic_id.clone() else { return Ok(false) };
+        let topic = Arc::clone(&lane.partition.0);
+        let now = self.consumer.topic_ids(&[&topic], OFFSETS_TIMEOUT)?.remove(&*topic);
+        match now.filter(|now| *now != before) {
+            Some(now) => self.halt_unreadable(id, Unreadable::Recreated { before, now }).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Looks again at partitions whose topics seem to be others than when they were assigned: a client that reads on by a topic's
+    /// name alone may not notice.
+    pub(super) fn compare_topics(&mut self, ids: &HashMap<String, TopicId>) -> Result<(), kafka::Error> {
+        let differs = |(_, lane): &(LaneId, &Lane)| {
+            lane.topic_id.as_ref().is_some_and(|known| ids.get(lane.topic()).is_some_and(|id| id != known))
+        };
+        let differing: Vec<_> = self.lanes.iter().filter(differs).map(|(id, _)| id).collect();
+        for id in differing {
+            if self.is_unreadable(id) || self.is_going(id) {
+                continue;
+            }
+            match self.halt_if_made_anew(id) {
+                Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
+                // Whoever compares does so again.
+                Err(error) => tracing::debug!(%error, "Which topic a partition is of is not known at present."),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The broker didn't say where a partition goes on: a later turn tries again.
+    fn ask_again(&mut self, id: LaneId, error: &kafka::Error) -> Result<(), kafka::Error> {
+        let Some(lane) = self.lanes.get(id) else { return Ok(()) };
+        let (topic, partition) = (lane.topic(), lane.number());
+        tracing::warn!(topic, partition, %error, "The ends of a partition could not be read; trying again.");
+        self.ranges.extend(self.lanes.run(id).map(|run| (id, run)));
+        Ok(())
+    }
 }
 
 /// Partitions for the log: the first few, in order.

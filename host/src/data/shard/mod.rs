@@ -4,20 +4,28 @@
 //! One turn of its loop: commands, what happened to the group, what the broker acknowledged, what the time demands, then
 //! the newest generation, and a batch of events under it. Nothing in it sleeps but the wait for events, and that ends when there is something else to do.
 
+mod account;
 mod carry;
 mod cutover;
+mod failures;
 mod group;
+mod hands;
 mod health;
 mod process;
+mod skip;
 mod transaction;
 mod trials;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
+pub use self::account::{Account, Condition, PartitionAccount};
 use self::carry::Flow;
+use self::failures::Failures;
+pub use self::failures::{Failed, FailureCounts};
+pub use self::hands::{Granted, Wish};
 pub use self::health::Health;
 use self::process::Calls;
 use self::transaction::Settling;
@@ -27,7 +35,9 @@ use super::lane::Lanes;
 use super::program::Program;
 use super::sink::Sink;
 use crate::config::model::{Backoff, Guarantee};
-use crate::kafka::{self, Batch, Connection, Consumer, ConsumerSettings, Producer, ProducerSettings};
+use crate::kafka::{
+    self, Batch, Connection, Consumer, ConsumerSettings, Partition, Producer, ProducerSettings, TopicId,
+};
 
 /// Events in one drain: more of them don't stay in the processor's caches.
 const DRAIN_EVENTS_MAX: usize = 1_024;
@@ -58,6 +68,8 @@ pub struct Settings {
     pub batch_bytes_max: usize,
     /// What it follows, now and later.
     pub handover: Arc<Handover>,
+    /// Where it counts what fails.
+    pub failures: FailureCounts,
 }
 
 /// What a shard is told by the control plane.
@@ -67,6 +79,25 @@ pub enum Command {
     Drain {
         /// How long that may take.
         timeout: Duration,
+    },
+    /// Do what an operator wants of a partition.
+    Wish {
+        /// Which.
+        partition: Partition,
+        /// What.
+        wish: Wish,
+        /// Takes what became of it.
+        reply: Sender<Granted>,
+    },
+    /// Compare the topics that partitions are of with what the broker says that they are.
+    Compare {
+        /// The topics' ids, by name.
+        ids: Arc<HashMap<String, TopicId>>,
+    },
+    /// Close the breakers of these routes, by id.
+    Trust {
+        /// Which.
+        routes: BTreeSet<String>,
     },
 }
 
@@ -80,7 +111,6 @@ pub struct Ended {
 /// A running shard, from its own thread's view.
 pub struct Shard {
     program: Arc<Program>,
-    handover: Arc<Handover>,
     /// The newest of what was handed over that this shard follows.
     version: u64,
     batch: Batch,
@@ -95,7 +125,7 @@ impl Shard {
     /// # Errors
     /// Where a client setting is refused.
     pub fn start(settings: Settings, commands: Receiver<Command>, health: Arc<Health>) -> Result<Self, kafka::Error> {
-        let Settings { name, connection, client_id, handover, .. } = settings;
+        let Settings { name, connection, client_id, handover, failures, .. } = settings;
         let (version, first) = handover.newer(0).expect("something was handed over before there was a shard");
         let program = Arc::clone(&first.program);
         let consumer = Consumer::new(&ConsumerSettings {
@@ -143,13 +173,18 @@ impl Shard {
             producer_settings,
             ranges: Vec::new(),
             drained: None,
-            commit_metadata: program.commit_metadata(),
+            topic_ids: HashMap::new(),
+            handover,
+            paused: Arc::default(),
+            pauses_seen: 0,
+            open_breakers: Vec::new(),
+            failures: Failures::new(failures),
             commands,
             health,
             consumer,
         };
         let (batch, calls) = (flow.consumer.batch(), Calls::new(&program));
-        Ok(Self { program, handover, version, batch, calls, flow })
+        Ok(Self { program, version, batch, calls, flow })
     }
 
     /// Runs until it is drained.

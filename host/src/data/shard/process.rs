@@ -1,16 +1,18 @@
 //! A batch in hand: sorted by lane, routed, handed to the plugins, answered to the engine, and produced as it says.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::carry::Flow;
 use super::group::out_of_range;
+use super::skip;
 use super::trials::{Answered, Watch};
 use crate::data::answers::{Answers, Product};
 use crate::data::canary::{self, Share};
 use crate::data::chain::{self, Run};
-use crate::data::engine::{Action, Input, LaneId, Refusal, RouteFailure, Seq};
+use crate::data::engine::{Action, Cause, Input, LaneId, OnFailure, Refusal, RouteFailure, Seq, Take};
 use crate::data::event::Event;
 use crate::data::filter::Scratch;
 use crate::data::plugin::verdicts::Verdicts;
@@ -18,6 +20,7 @@ use crate::data::plugin::{Call, HELD_BYTES_MAX, Worker};
 use crate::data::program::Program;
 use crate::data::route::{self, Counts, Picked, Plan};
 use crate::data::sink::{Full, Origin, Sink};
+use crate::data::stop::{Known, Unreadable};
 use crate::kafka::{self, Batch, Code, Entry};
 
 /// Events that are answered in one go: fewer calls for each, while the outputs of all of them have to be held.
@@ -53,13 +56,15 @@ struct InHand {
     end: Option<i64>,
     /// Whether nothing can be read behind them.
     out_of_range: bool,
-    /// Whether records are missing behind them, which the client passed over.
-    damaged: bool,
+    /// Why records are missing behind them, which the client passed over.
+    damaged: Option<String>,
 }
 
 /// What the engine said of delivered events.
 struct Taken {
     first: Seq,
+    /// Those that are not to be run.
+    skip: Range<usize>,
     refusals: Vec<(Seq, u16, Refusal)>,
 }
 
@@ -140,7 +145,7 @@ impl Calls {
             let part = &mut self.parts[current];
             match entry {
                 // What stands behind damage isn't to be read: it would pass over what is damaged.
-                Entry::Record(_) | Entry::End(_) if part.damaged => {}
+                Entry::Record(_) | Entry::End(_) if part.damaged.is_some() => {}
                 Entry::Record(record) if !flow.lanes.get_mut(lane).is_some_and(|lane| lane.take(record.offset())) => {}
                 Entry::Record(record) => {
                     part.records.push(index as u32);
@@ -150,7 +155,7 @@ impl Calls {
                 Entry::Error { code: Code::AUTO_OFFSET_RESET, .. } => part.out_of_range = true,
                 Entry::Error { code, place, message } if code.passes_records_over() => {
                     tracing::error!(topic = place.topic(), partition = place.partition(), offset = place.offset(), error = %code, message, "Records can't be read.");
-                    part.damaged = true;
+                    part.damaged = Some(format!("{message} ({code})"));
                 }
                 Entry::Error { code, place, message } => {
                     tracing::warn!(topic = place.topic(), partition = place.partition(), error = %code, message, "A partition can't be read for now.");
@@ -183,7 +188,7 @@ impl Shard {
         }
         calls.sort(batch, flow);
         for index in 0..calls.parts_used {
-            let part = std::mem::take(&mut calls.parts[index]);
+            let mut part = std::mem::take(&mut calls.parts[index]);
             let lane = part.lane.expect("parts in use have a lane");
             // Between two parts the group is attended to, and may take the partition, and give its number to another. And
             // the lane may have stopped and gone on meanwhile, from an event that comes again: what is in hand lies beyond
@@ -199,8 +204,8 @@ impl Shard {
             if part.out_of_range && is_ours(flow) {
                 out_of_range(program, flow, lane)?;
             }
-            if part.damaged && is_ours(flow) {
-                flow.step(Input::Unreadable { lane })?;
+            if let Some(reason) = part.damaged.take().filter(|_| is_ours(flow)) {
+                flow.halt_unreadable(lane, Unreadable::Damaged { reason })?;
             }
             calls.parts[index] = part;
             flow.attend(program)?;
@@ -219,7 +224,7 @@ fn deliver(
     id: LaneId,
     part: &InHand,
 ) -> Result<(), kafka::Error> {
-    let Some(Taken { first, refusals }) = offer(flow, id, &part.offsets)? else { return Ok(()) };
+    let Some(Taken { first, skip, refusals }) = offer(flow, id, &part.offsets)? else { return Ok(()) };
     let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
     let topic = lane.partition.0.clone();
     let events = part.records.iter().map(|index| match batch.get(*index as usize) {
@@ -239,9 +244,14 @@ fn deliver(
     while start < events.len() {
         let seq = first + start as u64;
         let attempt = flow.engine.attempt(id, seq);
-        // An event that is tried again goes alone: the others weren't offered as often.
-        let count = if attempt > 1 { 1 } else { PART_EVENTS_MAX.min(events.len() - start) };
-        let part = Part { id, first: seq, attempt, events: &events[start..start + count], refusals: &refusals };
+        // Up to where it is run, or skipped.
+        let skipped = skip.contains(&start);
+        let end = [skip.start, skip.end, events.len()].into_iter().find(|end| *end > start).unwrap_or(events.len());
+        // An event that is tried again goes alone: the others weren't offered as often. So does one that a route is tried with.
+        let alone = !skipped && (attempt > 1 || flow.engine.is_probing(id));
+        let count = if alone { 1 } else { PART_EVENTS_MAX.min(end - start) };
+        let events = &events[start..start + count];
+        let part = Part { id, first: seq, attempt, events, skipped, refusals: &refusals };
         match part.answer(program, calls, flow)? {
             Some(answered) => start += answered,
             None => return Ok(()),
@@ -259,14 +269,14 @@ fn offer(flow: &mut Flow, id: LaneId, offsets: &[i64]) -> Result<Option<Taken>, 
     let (mut first, mut refusals, mut others) = (None, Vec::new(), Vec::new());
     for action in actions {
         match action {
-            Action::Process { first: seq, .. } => first = Some(seq),
+            Action::Process { first: seq, skip, .. } => first = Some((seq, skip.start as usize..skip.end as usize)),
             Action::Discard { .. } => {}
             Action::Refused { seq, output, reason, .. } => refusals.push((seq, output, reason)),
             other => others.push(other),
         }
     }
     flow.carry(others)?;
-    Ok(first.map(|first| Taken { first, refusals }))
+    Ok(first.map(|(first, skip)| Taken { first, skip, refusals }))
 }
 
 /// Some of one lane's events, answered together.
@@ -275,6 +285,8 @@ struct Part<'p, 'e> {
     first: Seq,
     attempt: u32,
     events: &'e [Event<'e>],
+    /// Whether an operator wants them skipped, rather than run.
+    skipped: bool,
     refusals: &'p [(Seq, u16, Refusal)],
 }
 
@@ -287,7 +299,17 @@ impl Part<'_, '_> {
         let Calls { workers, arenas, scratch, picked, counts, messages, .. } = calls;
         route::select(&program.plans, &routes, self.events, scratch, counts, picked);
         let chosen = choose(self.events, picked, &routes, &program.plans);
-        let mut answers = self.call(program, &routes, &chosen, workers, arenas, picked, flow);
+        let mut answers = if self.skipped {
+            skip::answers(
+                program,
+                &routes,
+                picked,
+                self.events,
+                flow.lanes.get(self.id).and_then(|it| it.stop.as_ref()),
+            )
+        } else {
+            self.call(program, &routes, &chosen, workers, arenas, picked, flow)
+        };
         answers.refuse_outputs(|output| flow.sink.refusal(output));
         for (seq, output, reason) in self.refusals {
             if let Some(event) = seq.checked_sub(self.first).filter(|event| *event < self.events.len() as u64) {
@@ -296,10 +318,16 @@ impl Part<'_, '_> {
         }
         let mut failures = Vec::new();
         answers.summary(&program.plans, messages, &mut failures);
+        if self.skipped {
+            // Whatever the routes' policies say: each that takes them has a letter.
+            failures.iter_mut().for_each(|failure| failure.on = OnFailure::Letter);
+        }
+        let takes = takes(program, &routes, picked);
         calls.events += answers.len() as u64;
-        let goes_on = self.tell(program, &mut answers, &calls.messages, &failures, flow)?;
+        let told = (calls.messages.as_slice(), failures.as_slice(), takes.as_slice());
+        let goes_on = self.tell(program, &mut answers, told, flow)?;
         let count = answers.len();
-        if calls.watch.is_needed() && self.attempt == 1 {
+        if calls.watch.is_needed() && self.attempt == 1 && !self.skipped {
             calls.watch.count_failures(program, &answers, self.events);
             let counts = picked.iter().map(|picked| picked.within(count)).collect();
             let (routes, chosen, arenas, attempt) = (&*routes, &*chosen, &**arenas, self.attempt);
@@ -354,18 +382,18 @@ impl Part<'_, '_> {
         &self,
         program: &Program,
         answers: &mut Answers<'_>,
-        messages: &[u32],
-        failures: &[RouteFailure<'_>],
+        (messages, failures, takes): (&[u32], &[RouteFailure<'_>], &[Take<'_>]),
         flow: &mut Flow,
     ) -> Result<bool, kafka::Error> {
         let mut actions = Vec::new();
         flow.engine.step(
-            Input::Answered { lane: self.id, first: self.first, messages, failures },
+            Input::Answered { lane: self.id, first: self.first, messages, failures, takes },
             flow.now(),
             &mut actions,
         );
         // Without an `Emit` the answers came too late: the lane was revoked, or stopped, meanwhile.
         let (mut letters, mut others, mut goes_on, mut stops) = (Vec::new(), Vec::new(), false, false);
+        self.remember(program, &actions, answers, flow);
         for action in actions {
             match action {
                 Action::Letter { seq, route, attempts, .. } => letters.push((seq, route, attempts)),
@@ -384,6 +412,24 @@ impl Part<'_, '_> {
         }
         flow.carry(others)?;
         Ok(goes_on && !stops)
+    }
+
+    /// Keeps what failed of the event that stops the lane, if one does: for who asks why, and for its letters if it is skipped.
+    fn remember(&self, program: &Program, actions: &[Action], answers: &Answers<'_>, flow: &mut Flow) {
+        let stop = actions.iter().find_map(|action| match action {
+            Action::Park { offset, cause: Cause::Retry { .. } | Cause::Breaker { failures: 1.., .. }, .. }
+            | Action::Halted { offset, route: Some(_), .. } => Some(*offset),
+            _ => None,
+        });
+        let Some(offset) = stop else { return };
+        let Some(lane) = flow.lanes.get_mut(self.id) else { return };
+        let failed = answers.failures().filter(|(_, event, ..)| self.events[*event as usize].offset == offset);
+        let failures = failed.map(|(route, _, variant, failure, stage)| {
+            let plan = program.plans[usize::from(route)].variant(variant);
+            let plugin = stage.map(|stage| plan.plugins[stage].0.clone());
+            Known { route: plan.id.clone(), stage, plugin, failure: failure.clone() }
+        });
+        lane.stop_at(offset).failures = failures.collect();
     }
 
     /// Produces what was answered for these events. Returns the first event that there was no room for, and whether some of it
@@ -412,6 +458,9 @@ impl Part<'_, '_> {
                 let plan = program.plans[usize::from(route)].variant(variant);
                 let attempts =
                     letters.iter().find(|(of, by, _)| *of == seq && *by == route).map(|(.., attempts)| *attempts);
+                if let Product::Failed { failure, stage } = &product {
+                    flow.failures.add(route, plan, *stage, failure.kind);
+                }
                 let result = flow.produce(self.id, seq, event, plan, &product, attempts);
                 match result {
                     Ok(produced) => blocked = !produced,
@@ -425,6 +474,15 @@ impl Part<'_, '_> {
         }
         Ok(None)
     }
+}
+
+/// What the engine is told of which events each route took.
+fn takes<'a>(program: &'a Program, routes: &[u16], picked: &'a [Picked]) -> Vec<Take<'a>> {
+    let takes = routes.iter().zip(picked).map(|(route, picked)| {
+        let breaker = program.plans[usize::from(*route)].failure.breaker.as_ref();
+        Take { route: *route, events: (!picked.all).then_some(&picked.events), breaker }
+    });
+    takes.collect()
 }
 
 /// The events that one route took.

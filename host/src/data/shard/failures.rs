@@ -1,0 +1,105 @@
+//! Counts the events that fail, by route, plugin and kind. A shard adds to numbers that all shards share, and looks each up once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Flow;
+use super::account::route_id;
+use crate::data::failure::Kind;
+use crate::data::program::Program;
+use crate::data::route::Plan;
+
+/// What an event failed by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Failed {
+    /// The route's id.
+    pub route: String,
+    /// The plugin's name; empty where it was none.
+    pub plugin: String,
+    /// The kind.
+    pub kind: Kind,
+}
+
+/// The numbers of all shards of a host.
+#[derive(Debug, Clone, Default)]
+pub struct FailureCounts(Arc<Mutex<BTreeMap<Failed, Arc<AtomicU64>>>>);
+
+impl FailureCounts {
+    fn number(&self, failed: Failed) -> Arc<AtomicU64> {
+        let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(numbers.entry(failed).or_default())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<(Failed, u64)> {
+        let numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.iter().map(|(failed, number)| (failed.clone(), number.load(Ordering::Relaxed))).collect()
+    }
+}
+
+/// What one shard adds to.
+#[derive(Debug)]
+pub(super) struct Failures {
+    counts: FailureCounts,
+    /// By the route's number, the stage and the kind.
+    known: HashMap<(u16, Option<usize>, Kind), Arc<AtomicU64>>,
+}
+
+impl Failures {
+    pub(super) fn new(counts: FailureCounts) -> Self {
+        Self { counts, known: HashMap::new() }
+    }
+
+    /// Routes have other numbers from here on.
+    pub(super) fn forget_routes(&mut self) {
+        self.known.clear();
+    }
+
+    /// An event has failed for good.
+    pub(super) fn add(&mut self, route: u16, plan: &Plan, stage: Option<usize>, kind: Kind) {
+        let Self { counts, known } = self;
+        let number = known.entry((route, stage, kind)).or_insert_with(|| {
+            let plugin = stage.and_then(|stage| plan.plugins.get(stage)).map(|(name, _)| name.clone());
+            counts.number(Failed { route: plan.id.clone(), plugin: plugin.unwrap_or_default(), kind })
+        });
+        number.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Flow {
+    /// Says which breakers have tripped, or closed, since the last time.
+    pub(super) fn note_breakers(&mut self, program: &Program) {
+        if self.open_breakers.is_empty() && !self.engine.has_open_breakers() {
+            return;
+        }
+        let open: Vec<String> = self.engine.open_breakers().map(|(route, _)| route_id(program, route)).collect();
+        for route in open.iter().filter(|route| !self.open_breakers.contains(route)) {
+            tracing::error!(
+                shard = self.name,
+                route,
+                "Too much of a route fails: its group pauses where the route takes events, and tries one of each partition now and \
+                 then. Another version of its plugins, or `midplane route resume`, ends that."
+            );
+        }
+        for route in self.open_breakers.iter().filter(|route| !open.contains(route)) {
+            tracing::info!(shard = self.name, route, "A route is trusted again: its group goes on.");
+        }
+        self.open_breakers = open;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_add_to_the_same_numbers() {
+        let counts = FailureCounts::default();
+        let failed = |kind| Failed { route: "r".to_owned(), plugin: "p".to_owned(), kind };
+        for kind in [Kind::Trap, Kind::Permanent, Kind::Trap] {
+            counts.number(failed(kind)).fetch_add(1, Ordering::Relaxed);
+        }
+        assert_eq!(counts.all(), [(failed(Kind::Permanent), 1), (failed(Kind::Trap), 2)]);
+    }
+}

@@ -8,5 +8,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
+pub mod dead_letters;
 pub mod digest;
 pub mod kafka;

@@ -32,6 +32,8 @@ impl Code {
     pub const INVALID_PRODUCER_EPOCH: Self = Self(47);
     /// The topic is there already.
     pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
+    /// A topic can't have this setting, or not with this value.
+    pub const INVALID_CONFIG: Self = Self(40);
     /// No such group.
     pub const GROUP_ID_NOT_FOUND: Self = Self(69);
     /// The broker refuses the record itself.
@@ -275,6 +277,7 @@ mod tests {
         check(Code::REBALANCE_IN_PROGRESS, "REBALANCE_IN_PROGRESS");
         check(Code::TOPIC_ALREADY_EXISTS, "TOPIC_ALREADY_EXISTS");
         check(Code::INVALID_TIMESTAMP, "INVALID_TIMESTAMP");
+        check(Code::INVALID_CONFIG, "INVALID_CONFIG");
         check(Code::BAD_MSG, "_BAD_MSG");
         check(Code::BAD_COMPRESSION, "_BAD_COMPRESSION");
         check(Code::NOT_IMPLEMENTED, "_NOT_IMPLEMENTED");

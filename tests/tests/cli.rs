@@ -29,7 +29,7 @@ fn check(finished: &Finished, code: i32, said: &str) {
 
 #[test]
 fn help_is_for_newcomers() {
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 31] = [
         &[],
         &["run"],
         &["check"],
@@ -46,6 +46,13 @@ fn help_is_for_newcomers() {
         &["plugin", "promote"],
         &["plugin", "abort"],
         &["plugin", "rollback"],
+        &["route"],
+        &["route", "pause"],
+        &["route", "resume"],
+        &["partition"],
+        &["partition", "list"],
+        &["partition", "resume"],
+        &["partition", "skip"],
         &["broker"],
         &["topic"],
         &["topic", "list"],
@@ -73,6 +80,8 @@ fn a_wrong_command_line_ends_with_2() {
         (&["rollback", "--to", "the-last-one"], "invalid digit found in string"),
         (&["plugin", "pin", "mask", "v2"], "`v2` is no version, expected 4 to 64 hexadecimal digits"),
         (&["plugin", "rollback"], "<NAME>"),
+        (&["partition", "skip", "payments"], "expected TOPIC/PARTITION, such as `payments/3`"),
+        (&["partition", "skip", "payments/3", "--to=-1"], "-1 is not in 0.."),
         (&["completions", "tcsh"], "[possible values: bash, elvish, fish, powershell, zsh]"),
     ] {
         check(&run(args), 2, said);
@@ -234,6 +243,16 @@ fn a_refused_order_ends_with_3_and_the_reason() {
         (&["plugin", "abort", "mask"], "Abort { plugin: \"mask\" }"),
         (&["plugin", "rollback", "mask"], "RollbackPlugin { plugin: \"mask\", to: None }"),
         (&["plugin", "rollback", "mask", "--to", "1f2e"], "RollbackPlugin { plugin: \"mask\", to: Some(\"1f2e\") }"),
+        (&["route", "pause", "large"], "PauseRoute { route: \"large\" }"),
+        (&["route", "resume", "large"], "ResumeRoute { route: \"large\" }"),
+        (
+            &["partition", "resume", "in/3", "--group", "g"],
+            "Partition { target: Target { topic: \"in\", partition: 3, group: Some(\"g\") }, wish: Again }",
+        ),
+        (
+            &["partition", "skip", "in/3", "--to", "9"],
+            "Partition { target: Target { topic: \"in\", partition: 3, group: None }, wish: Skip { to: Some(9) } }",
+        ),
     ] {
         check(&run_in(folder.path(), command, b""), 3, &format!("midplane: {order} contradicts the config"));
     }

@@ -7,8 +7,10 @@ mod connect;
 mod exit;
 mod host;
 mod orders;
+mod partition;
 mod plan;
 mod plugin;
+mod route;
 mod run;
 mod status;
 mod table;
@@ -47,6 +49,7 @@ Examples:
   midplane status       what a running host runs, and whether it is well
   midplane plan         what a reload would change
   midplane rollback     back to what ran before the last change
+  midplane partition list   what stands still, and why
 
 Exit codes:
   0 done   1 failed while running   2 wrong usage   3 config or plugin refused
@@ -74,6 +77,10 @@ enum Command {
     Resume(orders::ResumeArgs),
     /// Look at plugins and their versions; pin them, roll them back
     Plugin(plugin::PluginArgs),
+    /// Pause routes, and let them go on
+    Route(route::RouteArgs),
+    /// Look at partitions; have those that stopped try again, or skip what stopped them
+    Partition(partition::PartitionArgs),
     /// Run the embedded broker alone, until SIGTERM or Ctrl-C
     Broker(broker::BrokerArgs),
     /// List, create and delete topics; write and read their events
@@ -156,6 +163,8 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Rollback(args) => quiet(|| orders::rollback(&args)),
         Command::Resume(args) => quiet(|| orders::resume(&args)),
         Command::Plugin(args) => quiet(|| plugin::run(&args)),
+        Command::Route(args) => quiet(|| route::run(&args)),
+        Command::Partition(args) => quiet(|| partition::run(&args)),
         Command::Broker(args) => broker::run(&args),
         Command::Topic(args) => quiet(|| topic::run(&args)),
         Command::Completions(args) => completions::run(&args),

@@ -1,5 +1,6 @@
 //! `midplane status`: what a host runs, whether it is well, and where its files differ from it.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::Args;
@@ -12,13 +13,16 @@ use super::topic::Output;
 use super::{Exit, Failure};
 use crate::control::admin::Probe;
 use crate::control::overview::{DecisionKind, Overview, PluginView};
+use crate::control::partitions::{PartitionView, Partitions, PausedView, State};
 
 /// `midplane status`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It shows the live generation, whether the host is ready, what the last refused
-reload was refused for, each way in which config and plugin directory differ
-from what is live, and the generations that `midplane rollback` can go back to.
+reload was refused for, which routes are paused and which breakers are open, how
+many partitions have stopped, each way in which config and plugin directory
+differ from what is live, and the generations that `midplane rollback` can go
+back to.
 
 Examples:
   midplane status
@@ -54,6 +58,7 @@ struct Status {
     ready: Probe,
     last_refused: Option<Refused>,
     overview: Overview,
+    partitions: Partitions,
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
@@ -72,7 +77,8 @@ impl Status {
         let (_, Generation { last_refused }) = client.get("/api/v1/generation")?;
         let (_, healthy) = client.probe("/healthz")?;
         let (_, ready) = client.probe("/readyz")?;
-        Ok(Self { address, healthy, ready, last_refused, overview })
+        let (_, partitions) = client.get("/api/v1/partitions")?;
+        Ok(Self { address, healthy, ready, last_refused, overview, partitions })
     }
 
     fn to_json(&self) -> Result<Value, Failure> {
@@ -82,6 +88,7 @@ impl Status {
             "healthy": self.healthy,
             "ready": self.ready,
             "last_refused": refused.map(|refused| json!({ "at": refused.at, "error": refused.error })),
+            "partitions": serde_json::to_value(&self.partitions).map_err(Failure::failed)?,
             "overview": serde_json::to_value(&self.overview).map_err(Failure::failed)?,
         }))
     }
@@ -135,11 +142,35 @@ impl Status {
         if let Some(refused) = &self.last_refused {
             field("refused", format!("a reload at {}:\n{}", refused.at, refused.error));
         }
+        for PausedView { route, since } in &self.partitions.paused {
+            field("paused", format!("route {route}, since {since}: `midplane route resume {route}` lets it go on"));
+        }
+        for route in self.open_breakers() {
+            field("breaker", format!("too much of route {route} fails: its group pauses where it takes events"));
+        }
+        if let Some(stopped) = self.stopped() {
+            field("stopped", stopped);
+        }
         match overview.drift.as_slice() {
             [] => field("files", "as they are live".to_owned()),
             drift => field("files", drift.join("\n")),
         }
         lines.join("\n") + "\n"
+    }
+
+    /// The routes whose breakers are open, each once.
+    fn open_breakers(&self) -> BTreeSet<&str> {
+        self.partitions.breakers.iter().map(|breaker| breaker.route.as_str()).collect()
+    }
+
+    /// How many partitions stand that won't go on by themselves.
+    fn stopped(&self) -> Option<String> {
+        let all = &self.partitions.partitions;
+        let stands = |view: &&PartitionView| matches!(view.state, State::Halted | State::Breaker | State::Paused);
+        let stopped: Vec<_> = all.iter().filter(stands).collect();
+        let first = stopped.first()?;
+        let (count, all, which) = (stopped.len(), all.len(), format!("{}/{}", first.topic, first.partition));
+        Some(format!("{count} of {all} partitions, {which} among them: `midplane partition list` says why"))
     }
 
     fn state(&self) -> String {
@@ -190,9 +221,40 @@ fn indented(text: &str) -> String {
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::control::partitions::BreakerView;
 
     fn probe(reasons: &[&str]) -> Probe {
         Probe { ok: reasons.is_empty(), reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect() }
+    }
+
+    fn partitions() -> Partitions {
+        let view = |number, state| PartitionView {
+            group: "payments".to_owned(),
+            topic: "payments".to_owned(),
+            partition: number,
+            shard: "payments/0".to_owned(),
+            state,
+            why: None,
+            since: None,
+            until: None,
+            attempt: None,
+            route: None,
+            plugin: None,
+            kind: None,
+            message: None,
+            position: 3,
+            committed: Some(3),
+            lag: None,
+        };
+        let since = "2026-01-03T08:00:00Z".to_owned();
+        let breaker =
+            BreakerView { route: "large".to_owned(), shard: "payments/0".to_owned(), next_try: since.clone() };
+        Partitions {
+            partitions: vec![view(2, State::Breaker), view(0, State::Paused), view(1, State::Running)],
+            paused: vec![PausedView { route: "archive".to_owned(), since }],
+            breakers: vec![breaker],
+            silent: Vec::new(),
+        }
     }
 
     #[test]
@@ -206,6 +268,7 @@ mod tests {
                 error: "plugin `mask` is not WebAssembly: it is empty\nhint: build it".to_owned(),
             }),
             overview: testing::overview(),
+            partitions: partitions(),
         };
         insta::assert_snapshot!(status.to_text());
     }
@@ -218,7 +281,14 @@ mod tests {
         let plugin = &mut overview.plugins[0];
         (plugin.decision, plugin.candidate, plugin.directory_sha256) = (None, None, Some(plugin.sha256.clone()));
         let address = "127.0.0.1:8090".to_owned();
-        let status = Status { address, healthy: probe(&[]), ready: probe(&[]), last_refused: None, overview };
+        let status = Status {
+            address,
+            healthy: probe(&[]),
+            ready: probe(&[]),
+            last_refused: None,
+            overview,
+            partitions: Partitions::default(),
+        };
         insta::assert_snapshot!(status.to_text());
     }
 }

@@ -1,0 +1,109 @@
+//! Breakers: too much of a route fails, its group pauses instead of filling the dead letters, and goes on when that makes sense.
+
+use midplane_tests::wait::{DEADLINE, wait_until};
+use midplane_tests::{Broker, Host, on_each_broker};
+
+use crate::case::{Case, GUARANTEES, all_said, says, texts};
+
+/// More than can be meant by accident.
+const EVENTS: usize = 40;
+/// Of 10 events half are too much: with the fifth one it trips.
+const LETTERS: usize = 4;
+const BREAKER: &str = "breaker = { failures = 0.5, events = 10, probe = '200ms' }";
+
+/// A sample of the host's numbers.
+fn metric(host: &Host, line: &str) -> bool {
+    host.get("/metrics").body.lines().any(|found| found == line)
+}
+
+fn trips_and_recovers(broker: &Broker, guarantee: &str) {
+    let case = Case::new(broker, guarantee, 2, BREAKER);
+    for partition in 0..2 {
+        case.produce(partition, &["permanent"; EVENTS]);
+    }
+    let host = case.start();
+    // Both wait, and each has tried again.
+    for partition in 0..2 {
+        let view = case.wait_for(partition, "breaker", |view| view["attempt"].as_u64() > Some(2));
+        assert_eq!(
+            (&view["route"], &view["plugin"], &view["kind"]),
+            (&"tried".into(), &"subject".into(), &"permanent".into())
+        );
+        assert!(view["message"].as_str().is_some_and(|text| !text.is_empty()) && view["until"].is_string(), "{view}");
+    }
+    assert_eq!(case.all(&case.letters).len(), LETTERS, "the others wait");
+    host.wait_for_entry(
+        "Too much of a route fails: its group pauses where the route takes events, and tries one of each partition now and \
+         then. Another version of its plugins, or `midplane route resume`, ends that.",
+    );
+    assert!(metric(&host, "midplane_breaker_open{route=\"tried\"} 1"));
+    let failed = "midplane_failed_events_total{route=\"tried\",plugin=\"subject\",kind=\"permanent\"} 4";
+    assert!(metric(&host, failed), "{}", host.get("/metrics").body);
+    assert_eq!(host.get("/readyz").code, 200, "the host is ready all the same");
+    let status = case.command(&["status"]).success();
+    assert!(status.contains("too much of route tried fails") && status.contains("2 of 2 partitions"), "{status}");
+
+    case.deploy("identity");
+    case.wait_for_end();
+    assert!(!metric(&host, "midplane_breaker_open{route=\"tried\"} 1"));
+    assert_eq!(host.stop(), Some(0));
+    assert_eq!((case.all(&case.letters).len(), case.all(&case.output).len()), (LETTERS, 2 * EVENTS - LETTERS));
+}
+
+on_each_broker!(
+    fn a_broken_version_stops_before_it_fills_the_letters_and_a_better_one_goes_on(broker: &Broker) {
+        GUARANTEES.iter().for_each(|guarantee| trips_and_recovers(broker, guarantee));
+    }
+);
+
+on_each_broker!(
+    fn a_probe_that_passes_closes_the_breaker(broker: &Broker) {
+        for guarantee in GUARANTEES {
+            let failure = "attempts = 1, breaker = { failures = 1.0, events = 1, probe = '50ms' }";
+            let case = Case::new(broker, guarantee, 1, failure);
+            case.produce(0, &["ok", "transient:4", "ok again"]);
+            let host = case.start();
+            assert_eq!(texts(&case.outputs(3)), ["ok", "transient:4", "ok again"]);
+            case.wait_for_end();
+            assert_eq!(host.stop(), Some(0));
+            assert_eq!(case.all(&case.letters), []);
+        }
+    }
+);
+
+on_each_broker!(
+    fn an_operator_who_trusts_the_route_lets_it_fail_and_one_who_skips_goes_on(broker: &Broker) {
+        let case = Case::new(broker, "at-least-once", 1, "breaker = { failures = 0.5, events = 4, probe = '1h' }");
+        case.produce(0, &["permanent", "permanent", "permanent", "permanent", "ok"]);
+        let host = case.start();
+        let stands_at = |offset: i64| case.wait_for(0, "breaker", |view| view["position"] == offset);
+        stands_at(1);
+        case.command(&["route", "resume", "tried"]).success();
+        stands_at(2);
+        // It tries again at once, in vain.
+        case.command(&["partition", "resume", &case.partition(0)]).success();
+        case.wait_for(0, "breaker", |view| view["position"] == 2 && view["attempt"] == 3);
+        case.command(&["partition", "skip", &case.partition(0), "--to", "4"]).success();
+        assert_eq!(texts(&case.outputs(1)), ["ok"]);
+        case.wait_for_end();
+        assert_eq!(host.stop(), Some(0));
+        let expected = [
+            says(0, "permanent", "subject", 1),
+            says(1, "permanent", "subject", 2),
+            says(2, "permanent", "subject", 3),
+            says(3, "skipped", "", 1),
+        ];
+        assert_eq!(all_said(&case.all(&case.letters)), expected);
+    }
+);
+
+on_each_broker!(
+    fn a_breaker_that_is_off_lets_everything_fail(broker: &Broker) {
+        let case = Case::new(broker, "at-least-once", 1, "breaker = false");
+        case.produce(0, &["permanent"; 200]);
+        let host = case.start();
+        case.wait_for_end();
+        assert_eq!(host.stop(), Some(0));
+        wait_until("all have letters", DEADLINE, || case.all(&case.letters).len() == 200);
+    }
+);

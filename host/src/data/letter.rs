@@ -226,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_under_a_time_of_its_own_says_its_event_s() {
+        let mut headers = written(&[(EVENT_TIMESTAMP, "7")], None);
+        let time = |headers: &[(String, Vec<u8>)]| {
+            Said::read(Headers::Slice(&borrowed(headers))).expect("a letter").event_timestamp
+        };
+        assert_eq!(time(&headers), None, "the event brought it along");
+        headers.push((EVENT_TIMESTAMP.to_owned(), b"5".to_vec()));
+        assert_eq!(time(&headers), Some(5));
+    }
+
+    #[test]
     fn what_a_letter_lacks_is_not_taken_from_the_letter_that_it_is_about() {
         let inner = written(&[], Some(("score", "abcd")));
         let inner: Vec<_> =

@@ -109,7 +109,7 @@ impl<'a> Letter<'a> {
             topic: said.topic,
             partition: said.partition,
             offset: said.offset,
-            timestamp: record.timestamp(),
+            timestamp: said.event_timestamp.unwrap_or(record.timestamp()),
             key: record.key(),
             value: record.value(),
             headers,

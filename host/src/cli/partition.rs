@@ -68,10 +68,6 @@ struct WhichArgs {
 
     #[command(flatten)]
     order: OrderArgs,
-
-    /// How the result is written
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// `midplane partition resume`
@@ -124,7 +120,7 @@ impl WhichArgs {
     fn give(&self, verb: &str, particulars: &serde_json::Value) -> Result<Exit, Failure> {
         let (topic, number) = &self.partition;
         let path = format!("/api/v1/partitions/{}/{number}/{verb}", encoded(topic));
-        orders::give(&self.order, self.output, &path, particulars)
+        orders::give(&self.order, &path, particulars)
     }
 }
 

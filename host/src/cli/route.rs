@@ -4,7 +4,6 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::host::{OrderArgs, encoded};
-use super::topic::Output;
 use super::{Exit, Failure, orders};
 
 /// `midplane route`
@@ -36,10 +35,6 @@ struct NameArgs {
 
     #[command(flatten)]
     order: OrderArgs,
-
-    /// How the result is written
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// `midplane route pause`
@@ -77,6 +72,6 @@ pub(super) fn run(args: &RouteArgs) -> Result<Exit, Failure> {
 impl NameArgs {
     fn give(&self, verb: &str) -> Result<Exit, Failure> {
         let path = format!("/api/v1/routes/{}/{verb}", encoded(&self.name));
-        orders::give(&self.order, self.output, &path, &json!({}))
+        orders::give(&self.order, &path, &json!({}))
     }
 }

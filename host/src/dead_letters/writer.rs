@@ -156,6 +156,9 @@ impl Writer {
             label: LaneLabel::new(event.topic, event.partition),
             begin: 0,
             next: 0,
+            topic_id: None,
+            metadata: String::new(),
+            stop: None,
         };
         let deadline = Instant::now() + PART_TIMEOUT;
         while !self.broken {

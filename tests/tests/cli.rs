@@ -29,7 +29,7 @@ fn check(finished: &Finished, code: i32, said: &str) {
 
 #[test]
 fn help_is_for_newcomers() {
-    let commands: [&[&str]; 31] = [
+    let commands: [&[&str]; 35] = [
         &[],
         &["run"],
         &["check"],
@@ -60,6 +60,10 @@ fn help_is_for_newcomers() {
         &["topic", "delete"],
         &["topic", "produce"],
         &["topic", "consume"],
+        &["dlq"],
+        &["dlq", "list"],
+        &["dlq", "show"],
+        &["dlq", "redrive"],
         &["completions"],
     ];
     for command in commands {

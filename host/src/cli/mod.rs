@@ -4,6 +4,7 @@ mod broker;
 pub mod check;
 mod completions;
 mod connect;
+mod dlq;
 mod exit;
 mod host;
 mod orders;
@@ -48,6 +49,7 @@ Examples:
   midplane topic consume payments --from-beginning
   midplane status       what a running host runs, and whether it is well
   midplane plan         what a reload would change
+  midplane dlq list     what failed, and why, counted
   midplane rollback     back to what ran before the last change
   midplane partition list   what stands still, and why
 
@@ -85,6 +87,8 @@ enum Command {
     Broker(broker::BrokerArgs),
     /// List, create and delete topics; write and read their events
     Topic(topic::TopicArgs),
+    /// Look at dead letters, and send them through their routes again
+    Dlq(dlq::DlqArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
 }
@@ -167,6 +171,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Partition(args) => quiet(|| partition::run(&args)),
         Command::Broker(args) => broker::run(&args),
         Command::Topic(args) => quiet(|| topic::run(&args)),
+        Command::Dlq(args) => quiet(|| dlq::run(&args)),
         Command::Completions(args) => completions::run(&args),
     }
 }

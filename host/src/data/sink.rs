@@ -272,9 +272,9 @@ impl Sink {
         let carried = self.carried.and_then(|name| origin.event.headers.last(name.as_bytes()));
         let mut headers = match ready.headers {
             Headers::Empty if plan.label.is_none() && carried.is_none() => return None,
-            Headers::Empty => OwnedHeaders::new(2),
+            Headers::Empty => OwnedHeaders::new(1 + usize::from(carried.is_some())),
             own => {
-                let mut headers = OwnedHeaders::new(own.len() + 2);
+                let mut headers = OwnedHeaders::new(own.len() + 1 + usize::from(carried.is_some()));
                 for header in own.iter().filter(|header| !header.name.starts_with(origin::PREFIX)) {
                     headers.add(header.name, header.value);
                 }

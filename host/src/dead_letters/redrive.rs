@@ -473,3 +473,34 @@ impl Calls {
         answers
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::marks::Outcome;
+    use super::super::testing::letter;
+    use super::*;
+    use crate::config::load_stored;
+
+    #[test]
+    fn a_letter_stands_open_unless_something_is_against_it() {
+        let text = "[routes.a]\nfrom = 'in'\nto = 'out'\n[routes.r]\nfrom = 'in'\nto = 'out'\nwas = 'old'\n";
+        let path = PathBuf::from("midplane.toml");
+        let config = load_stored(&path, vec![(path.clone(), text.to_owned())]).expect("valid").config;
+        let routes = Routes::of(&config);
+        let check = |headers: &[(&str, &str)], redriven: bool, expected| {
+            let letter = letter(5, headers, "{}");
+            let mark = redriven.then(|| Mark::new(&letter, "r", 1, Outcome::Dropped));
+            assert_eq!(standing(&letter, mark.as_ref(), &routes), expected, "{headers:?}");
+        };
+        check(&[], false, Standing::Open(1));
+        check(&[("route", "old")], false, Standing::Open(1));
+        check(&[("route", "a")], false, Standing::Open(0));
+        check(&[("route", "gone")], false, Standing::NoRoute);
+        check(&[("truncated", "9")], false, Standing::Truncated);
+        check(&[("route", "gone"), ("truncated", "9")], false, Standing::Truncated);
+        check(&[("truncated", "9")], true, Standing::Redriven);
+        check(&[], true, Standing::Redriven);
+    }
+}

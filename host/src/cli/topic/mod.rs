@@ -3,7 +3,7 @@
 mod admin;
 mod consume;
 mod produce;
-mod record;
+pub(super) mod record;
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 /// Bytes that are written as text where they are, and as `{"base64": …}` where they aren't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+pub(in super::super) struct Bytes<'a>(pub(in super::super) &'a [u8]);
 
 #[derive(Serialize)]
 struct Encoded {
@@ -24,22 +24,22 @@ impl Serialize for Bytes<'_> {
 
 /// One event.
 #[derive(Debug, Serialize)]
-pub(super) struct Record<'a> {
-    pub(super) topic: &'a str,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+pub(in super::super) struct Record<'a> {
+    pub(in super::super) topic: &'a str,
+    pub(in super::super) partition: i32,
+    pub(in super::super) offset: i64,
     /// Milliseconds since the Unix epoch.
-    pub(super) timestamp: Option<i64>,
-    pub(super) key: Option<Bytes<'a>>,
-    pub(super) value: Option<Bytes<'a>>,
-    pub(super) headers: Vec<Header<'a>>,
+    pub(in super::super) timestamp: Option<i64>,
+    pub(in super::super) key: Option<Bytes<'a>>,
+    pub(in super::super) value: Option<Bytes<'a>>,
+    pub(in super::super) headers: Vec<Header<'a>>,
 }
 
 /// One header of an event.
 #[derive(Debug, Serialize)]
-pub(super) struct Header<'a> {
-    pub(super) name: Bytes<'a>,
-    pub(super) value: Option<Bytes<'a>>,
+pub(in super::super) struct Header<'a> {
+    pub(in super::super) name: Bytes<'a>,
+    pub(in super::super) value: Option<Bytes<'a>>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::decisions::Decisions;
 use super::prepare::{self, Error, Next, Tools};
 use super::reload::Begin;
+use super::shards::error_chain;
 use super::watch::Snapshot;
+use crate::config::model::Config;
 use crate::config::{Inputs, Loaded, Problems};
 
 /// Where the data of a host is that can't read its config: where the file says, as far as it is TOML, or where the default is.
@@ -51,6 +53,20 @@ pub fn prepare(
         }
         Err(error) if last_known_good && error.is_refusal() => instead(error, path, decisions, inputs, taken, tools),
         Err(error) => Err(error),
+    }
+}
+
+/// The config that ran last, as far as it is still there.
+pub fn config_before(path: &Path, tools: &Tools) -> Option<Config> {
+    let last = tools.data.live().ok()??;
+    let stored = tools.store.get(last.number).map_err(Error::from).and_then(|last| prepare::stored(path, &last, tools));
+    match stored {
+        Ok(loaded) => Some(loaded.config),
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::warn!(generation = last.number, error, "Which groups routes were in is not known any more.");
+            None
+        }
     }
 }
 

@@ -201,15 +201,23 @@ pub fn prepare(
 /// As [`prepare`]; and where something of it is not in the store any more.
 pub fn prepare_stored(path: &Path, number: u64, live: Option<&Live>, tools: &Tools) -> Result<Option<Next>, Error> {
     let manifest = tools.store.get(number)?;
-    let text = |file: &StoredFile| Ok((file.path.clone(), tools.store.text(&file.sha256)?));
-    let files = manifest.files.iter().map(text).collect::<Result<Vec<_>, store::Error>>()?;
-    let loaded = config::load_stored(path, files).map_err(Error::Config)?;
+    let loaded = stored(path, &manifest, tools)?;
     check_against_live(&loaded.config, live)?;
     let selection = selector(&loaded.config, live, tools).of_manifest(&manifest);
     check_plugins(&loaded, &selection, tools)?;
     let versions = Versions { plugins: selection.directory.plugins, candidates: Candidates::new() };
     let files = Files { live: selection.versions, tried: BTreeMap::new() };
     bind(Arc::new(loaded), versions, files, live, tools)
+}
+
+/// The config of a generation that is kept.
+///
+/// # Errors
+/// Where something of it is not in the store any more, or it asks for what is not in the environment any more.
+pub fn stored(path: &Path, manifest: &Manifest, tools: &Tools) -> Result<Loaded, Error> {
+    let text = |file: &StoredFile| Ok((file.path.clone(), tools.store.text(&file.sha256)?));
+    let files = manifest.files.iter().map(text).collect::<Result<Vec<_>, store::Error>>()?;
+    config::load_stored(path, files).map_err(Error::Config)
 }
 
 /// Prepares the live generation once trials have ended, whatever the files say meanwhile.

@@ -2,7 +2,8 @@
 //! programs. Up to the hand-over, whatever fails leaves what is live untouched; from there on nothing can be refused.
 //!
 //! A route that moves to a group without offsets goes on where its old group stood when that one went over. So groups that
-//! lose routes go over first, and what they get from others they read only once it is known where.
+//! lose routes go over first, and what they get from others they read only once it is known where. Until the broker has kept
+//! that, it has kept where the old group stood before anything was published: killed in between, the route begins there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -16,16 +17,21 @@ use super::prepare::{Live, Next, Tools};
 use super::shards::{self, Shards, Wanted};
 use super::status::Status;
 use super::topics::{self, Found};
-use crate::config::model::Config;
+use crate::config::model::{Config, Route};
 use crate::data::handover::Starts;
 use crate::data::program::Program;
-use crate::kafka::topics::Topics;
+use crate::data::route::Index;
+use crate::kafka::topics::{TopicInfo, Topics};
 use crate::kafka::{Connection, Partition};
 
 /// How long shards may take to go over, before what waits for them gives up: a batch may take this long at most.
 const CUTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether they have.
 const CUTOVER_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long a route that moves waits for what its old group has in flight, and how often it is looked.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(2);
+const COMMITTED_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What doesn't change while the process runs.
 #[derive(Clone)]
@@ -57,55 +63,66 @@ pub struct Moves {
 
 impl Moves {
     /// What moves between two configs, among the topics that there are.
-    pub fn between(live: &[Arc<Program>], next: &[Arc<Program>], found: &Found) -> Self {
+    pub fn between(before: &Config, next: &Config, found: &Found) -> Self {
         let mut moves = Self::default();
         // Of ten thousand routes, each is looked up once.
-        let homes = live.iter().flat_map(|program| program.plans.iter().map(move |plan| (plan.id.as_str(), program)));
-        let homes: HashMap<&str, &Arc<Program>> = homes.collect();
-        for program in next {
-            for plan in &program.plans {
-                let id = plan.was.as_deref().unwrap_or(&plan.id);
-                let origin = homes.get(id).filter(|origin| origin.group != program.group);
-                let Some(origin) = origin else { continue };
-                let both = |topic: &&str| reads(origin, id, topic) && reads(program, &plan.id, topic);
-                let topics = found.present.iter().map(|topic| topic.name.as_str()).filter(both);
-                let topics: BTreeSet<_> = topics.map(str::to_owned).collect();
-                if !topics.is_empty() {
-                    moves.by_origin.entry(origin.group.clone()).or_default().push((program.group.clone(), topics));
-                }
+        let homes: HashMap<&str, &Route> = before.routes.iter().map(|route| (route.id.as_str(), &**route)).collect();
+        for route in &next.routes {
+            let Some(old) = homes.get(route.was.as_deref().unwrap_or(&route.id)) else { continue };
+            let (origin, group) = (&before.groups[old.group].name, &next.groups[route.group].name);
+            if origin == group {
+                continue;
+            }
+            let [old, new] = [*old, &**route].map(|route| Index::new(std::iter::once(route)));
+            let both = |topic: &&str| old.reads(topic) && new.reads(topic);
+            let topics = found.present.iter().map(|topic| topic.name.as_str()).filter(both);
+            let topics: BTreeSet<_> = topics.map(str::to_owned).collect();
+            if !topics.is_empty() {
+                moves.by_origin.entry(origin.clone()).or_default().push((group.clone(), topics));
             }
         }
         moves
     }
 
+    /// The groups that lose routes to this one, with what those read.
+    fn to<'m>(&'m self, group: &'m str) -> impl Iterator<Item = (&'m str, &'m BTreeSet<String>)> {
+        let moves = self.by_origin.iter().flat_map(|(origin, to)| to.iter().map(move |to| (origin, to)));
+        moves.filter(move |(_, (to, _))| to == group).map(|(origin, (_, topics))| (origin.as_str(), topics))
+    }
+
     /// The topics that a group gets with routes of others.
     fn topics_to(&self, group: &str) -> BTreeSet<String> {
-        let moves = self.by_origin.values().flatten().filter(|(to, _)| to == group);
-        moves.flat_map(|(_, topics)| topics.iter().cloned()).collect()
+        self.to(group).flat_map(|(_, topics)| topics.iter().cloned()).collect()
     }
 }
 
-fn reads(program: &Program, route: &str, topic: &str) -> bool {
-    let routes = program.index.routes(topic);
-    routes.iter().any(|number| program.plans[usize::from(*number)].id == route)
-}
-
-/// Sees to the topics of a generation: those that routes write to are there, or are made; new groups have a beginning.
+/// Sees to the topics of a generation: those that routes write to are there, or are made; new groups have a beginning. `before`
+/// is the config that is live, or was when the host stopped, and `live` what runs of it.
 ///
 /// # Errors
 /// Where topics are missing, or the broker doesn't answer or refuses.
-pub fn see_to_topics(host: &Host, next: &Live, live: &[Arc<Program>]) -> Result<(Found, Moves), topics::Error> {
+pub fn see_to_topics(
+    host: &Host,
+    next: &Live,
+    before: Option<&Config>,
+    live: &[Arc<Program>],
+) -> Result<(Found, Moves), topics::Error> {
     let config: &Config = &next.generation.config;
     let present = topics::prepare(config, &host.topics, &host.stopping)?;
     let found = Found { sizes: topics::sizes(&host.topics, &next.programs), present };
-    let moves = Moves::between(live, &next.programs, &found);
-    let client_id = format!("midplane.{}.start", host.instance);
+    let moves = before.map(|before| Moves::between(before, config, &found)).unwrap_or_default();
+    let (connection, client_id) = (&host.connection, format!("midplane.{}.start", host.instance));
     for (group, program) in config.groups.iter().zip(&next.programs) {
         if live.iter().any(|live| live.group == group.name) {
             continue;
         }
         let moved = moves.topics_to(&group.name);
-        topics::begin(&host.connection, &client_id, program, group.start, &found.present, &moved, &host.stopping)?;
+        topics::begin(connection, &client_id, program, group.start, &found.present, &moved, &host.stopping)?;
+        let of = |topics: &BTreeSet<String>| found.present.iter().filter(|it| topics.contains(&it.name)).collect();
+        let from: Vec<_> = moves.to(&group.name).map(|(origin, topics)| (origin, of(topics))).collect();
+        if !from.is_empty() {
+            topics::hold(connection, &client_id, program, &from, !live.is_empty(), &host.stopping)?;
+        }
     }
     Ok((found, moves))
 }
@@ -201,12 +218,8 @@ async fn leave(
         }
     };
     // Of partitions that are read on other hosts, or by nobody, what is committed is all that can be known.
-    let (host, group, present) = (host.clone(), group.to_owned(), found.present.clone());
-    let committed = blocking(move || {
-        let topics: Vec<_> = present.iter().collect();
-        topics::committed(&host.connection, &format!("midplane.{}.move", host.instance), &group, &topics)
-    });
-    match committed.await {
+    let (host, group, present, stood) = (host.clone(), group.to_owned(), found.present.clone(), positions.clone());
+    match blocking(move || committed_up_to(&host, &group, &present, &stood)).await {
         Ok(committed) => {
             for (partition, offset) in committed {
                 positions.entry(partition).or_insert(offset);
@@ -215,6 +228,28 @@ async fn leave(
         Err(error) => tracing::warn!(%error, "Where routes that move go on is not known of all partitions."),
     }
     Ok(positions.into_iter().collect())
+}
+
+/// What a group has committed, once that is all that its shards had read when they went over: what they have in flight until then
+/// would be of no route any more, were this process killed, and the group that has the route now would think it done.
+fn committed_up_to(
+    host: &Host,
+    group: &str,
+    present: &[TopicInfo],
+    stood: &HashMap<Partition, i64>,
+) -> Result<Vec<(Partition, i64)>, topics::Error> {
+    let (topics, client_id) = (present.iter().collect::<Vec<_>>(), format!("midplane.{}.move", host.instance));
+    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    loop {
+        let committed = topics::committed(&host.connection, &client_id, group, &topics)?;
+        let offsets: HashMap<&Partition, i64> =
+            committed.iter().map(|(partition, offset)| (partition, *offset)).collect();
+        let is_known = |(partition, at): (&Partition, &i64)| offsets.get(partition).is_some_and(|offset| offset >= at);
+        if stood.iter().all(is_known) || Instant::now() >= deadline {
+            return Ok(committed);
+        }
+        std::thread::sleep(COMMITTED_INTERVAL);
+    }
 }
 
 fn wanted(config: &Config, program: &Arc<Program>, starts: Starts, found: &Found, cores: usize) -> Wanted {

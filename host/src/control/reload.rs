@@ -436,8 +436,9 @@ impl Reloader {
             self.know(decisions, present, drift);
             return Ok(Outcome::Same);
         };
-        let (host, live, programs) = (self.host.clone(), next.live.clone(), self.live.programs.clone());
-        let (found, moves) = match blocking(move || publish::see_to_topics(&host, &live, &programs)).await {
+        let (host, live, before) = (self.host.clone(), next.live.clone(), self.live.clone());
+        let see = move || publish::see_to_topics(&host, &live, Some(&before.generation.config), &before.programs);
+        let (found, moves) = match blocking(see).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Outcome::Refused(error.into())),
         };

@@ -135,7 +135,7 @@ async fn serve(
     hangups: mpsc::Receiver<()>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<bool, Error> {
-    let (found, moves) = first_topics(host, &next.live, stop).await?;
+    let found = first_topics(host, &next.live, stop).await?;
     host.status.broker_answers(true);
     next.keep("the host started", &host.tools)?;
     let mut shards = Shards::new(host.connection.clone(), host.instance.clone(), host.status.clone());
@@ -143,7 +143,7 @@ async fn serve(
         tracing::warn!(route, since, "A route is paused: `midplane route resume` lets it go on.");
     }
     shards.pause(hands::pauses(&begin.decisions));
-    publish::hand_over(host, &mut shards, next, None, &found, &moves).await?;
+    publish::hand_over(host, &mut shards, next, None, &found, &Moves::default()).await?;
     host.status.serves(status::Generation::of(&next.live));
     let generation = &next.live.generation;
     tracing::info!(
@@ -155,20 +155,25 @@ async fn serve(
     Ok(Reloader::new(host.clone(), begin, shards, orders, hangups).run(stop).await?)
 }
 
-/// Sees to the topics, for as long as the broker takes to answer, or until the host is told to stop.
-async fn first_topics(host: &Host, live: &Live, stop: &mut watch::Receiver<bool>) -> Result<(Found, Moves), Error> {
+/// Sees to the topics, for as long as the broker takes to answer, or until the host is told to stop. Routes that are in other
+/// groups than when the host stopped, or was killed, go on where those stood.
+async fn first_topics(host: &Host, live: &Live, stop: &mut watch::Receiver<bool>) -> Result<Found, Error> {
     let job = blocking({
         let (host, live) = (host.clone(), live.clone());
-        move || publish::see_to_topics(&host, &live, &[])
+        move || {
+            let before = first::config_before(&host.config_path, &host.tools);
+            publish::see_to_topics(&host, &live, before.as_ref(), &[])
+        }
     });
     tokio::pin!(job);
-    tokio::select! {
-        found = &mut job => Ok(found?),
+    let (found, _) = tokio::select! {
+        found = &mut job => found?,
         _ = stop.wait_for(|stop| *stop) => {
             host.stopping.store(true, Ordering::Relaxed);
-            Ok(job.await?)
+            job.await?
         }
-    }
+    };
+    Ok(found)
 }
 
 async fn bind_admin(config: &Config) -> Result<Admin, Error> {

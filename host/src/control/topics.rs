@@ -266,30 +266,68 @@ pub fn begin(
     let read = of_group(program, present);
     let topics = present.iter().filter(|topic| read.contains(&topic.name) && !moved.contains(&topic.name));
     let topics: Vec<_> = topics.cloned().collect();
-    let settings = ConsumerSettings {
-        connection: connection.clone(),
-        group: program.group.clone(),
-        client_id: client_id.to_owned(),
-        buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
-    };
+    let settings = settings(connection, client_id, &program.group);
     let begin = match start {
         Start::Earliest => Begin::Earliest,
         Start::Latest => Begin::Latest,
         Start::At(time) => Begin::At(time),
     };
+    let metadata = program.commit_metadata(None);
+    let resolve = || start::resolve(&settings, &topics, begin, &metadata, ANSWER_TIMEOUT);
+    let outcome = insist(&program.group, stopping, resolve)?;
+    tracing::debug!(group = program.group, ?outcome, "The group's start is decided.");
+    Ok(())
+}
+
+/// Asks for a group's offsets until the broker says them, or refuses, or the host is told to stop.
+fn insist<T>(group: &str, stopping: &AtomicBool, ask: impl Fn() -> Result<T, kafka::Error>) -> Result<T, Error> {
     loop {
-        match start::resolve(&settings, &topics, begin, &program.commit_metadata(None), ANSWER_TIMEOUT) {
-            Ok(outcome) => {
-                tracing::debug!(group = program.group, ?outcome, "The group's start is decided.");
-                return Ok(());
-            }
+        match ask() {
+            Ok(answer) => return Ok(answer),
             Err(_) if stopping.load(Ordering::Relaxed) => return Err(Error::Stopped),
             Err(error) if error.may_pass() => {
-                tracing::warn!(group = program.group, %error, "The group's offsets cannot be read; trying again.");
+                tracing::warn!(group, %error, "The group's offsets cannot be read; trying again.");
                 std::thread::sleep(AGAIN_INTERVAL);
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Has the broker keep where a group goes on that doesn't run yet, with topics that it gets from others: where those stand. As
+/// long as those go on themselves, its place is only `held`: whatever happens to this process, the group begins there at the
+/// latest, and [`take_over`] says it better.
+///
+/// # Errors
+/// Where the broker refuses.
+pub fn hold(
+    connection: &Connection,
+    client_id: &str,
+    program: &Program,
+    from: &[(&str, Vec<&TopicInfo>)],
+    held: bool,
+    stopping: &AtomicBool,
+) -> Result<(), Error> {
+    let metadata = if held { program.held_metadata() } else { program.commit_metadata(None) };
+    insist(&program.group, stopping, || {
+        let mut starts = HashMap::new();
+        for (origin, topics) in from {
+            starts.extend(offsets(connection, client_id, origin, topics)?);
+        }
+        if !starts.is_empty() {
+            start::take_over(&settings(connection, client_id, &program.group), &starts, &metadata, ANSWER_TIMEOUT)?;
+        }
+        Ok(())
+    })
+}
+
+/// A client that names a group.
+fn settings(connection: &Connection, client_id: &str, group: &str) -> ConsumerSettings {
+    ConsumerSettings {
+        connection: connection.clone(),
+        group: group.to_owned(),
+        client_id: client_id.to_owned(),
+        buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
     }
 }
 
@@ -304,12 +342,7 @@ pub fn take_over(
     program: &Program,
     starts: &HashMap<Partition, i64>,
 ) -> Result<(), Error> {
-    let settings = ConsumerSettings {
-        connection: connection.clone(),
-        group: program.group.clone(),
-        client_id: client_id.to_owned(),
-        buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
-    };
+    let settings = settings(connection, client_id, &program.group);
     start::take_over(&settings, starts, &program.commit_metadata(None), ANSWER_TIMEOUT)?;
     Ok(())
 }
@@ -324,12 +357,16 @@ pub fn committed(
     group: &str,
     topics: &[&TopicInfo],
 ) -> Result<Vec<(Partition, i64)>, Error> {
-    let mut client = Consumer::new(&ConsumerSettings {
-        connection: connection.clone(),
-        group: group.to_owned(),
-        client_id: client_id.to_owned(),
-        buffer_bytes: kafka::settings::CONSUMER_BUFFER_BYTES,
-    })?;
+    Ok(offsets(connection, client_id, group, topics)?)
+}
+
+fn offsets(
+    connection: &Connection,
+    client_id: &str,
+    group: &str,
+    topics: &[&TopicInfo],
+) -> Result<Vec<(Partition, i64)>, kafka::Error> {
+    let mut client = Consumer::new(&settings(connection, client_id, group))?;
     let partitions = topics.iter().flat_map(|topic| (0..topic.partitions).map(|number| (topic.name.as_str(), number)));
     let partitions: Vec<_> = partitions.collect();
     let committed = client.committed(partitions.into_iter(), ANSWER_TIMEOUT)?;

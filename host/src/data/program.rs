@@ -10,6 +10,7 @@ use super::plugin::Prepared;
 use super::route::{Index, Plan};
 use crate::config::model::{Guarantee, OutOfRange};
 use crate::kafka::TopicId;
+use crate::kafka::start::HELD;
 
 /// A group's part of a generation.
 pub struct Program {
@@ -69,5 +70,10 @@ impl Program {
     /// What a commit says beside the offset, of a topic whose id is known, or not.
     pub fn commit_metadata(&self, topic_id: Option<&TopicId>) -> String {
         Note::new(&self.generation_hash, topic_id).text()
+    }
+
+    /// As [`Self::commit_metadata`], of an offset that only holds a place.
+    pub fn held_metadata(&self) -> String {
+        self.commit_metadata(None).trim_end_matches('}').to_owned() + HELD
     }
 }

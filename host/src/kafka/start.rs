@@ -35,6 +35,9 @@ pub enum Outcome {
     Elsewhere,
 }
 
+/// The end of what is committed with a place that is only held: where a group will go on at the latest, if nobody says it better.
+pub const HELD: &str = r#","held":true}"#;
+
 /// The token of the commits that [`positions`] makes: their answers come through [`Consumer::poll`] like all others.
 pub const TOKEN: usize = usize::MAX;
 
@@ -68,8 +71,8 @@ pub fn resolve(
     outcome(client.commit_sync(positions, left(deadline)), partitions.len())
 }
 
-/// Commits where a group goes on with partitions that another group had so far, if it has no offset for them. To be called
-/// before a shard of it subscribes.
+/// Commits where a group goes on with partitions that another group had so far, if it has no offset for them, or only one that
+/// was held. To be called before a shard of it subscribes.
 ///
 /// # Errors
 /// Where the broker doesn't answer in time, or refuses.
@@ -83,7 +86,7 @@ pub fn take_over(
     let mut client = Consumer::new(settings)?;
     let partitions = starts.keys().map(|(topic, partition)| (&**topic, *partition));
     let committed = client.committed(partitions.collect::<Vec<_>>().into_iter(), left(deadline))?;
-    let new = committed.iter().filter(|partition| partition.offset.is_none());
+    let new = committed.iter().filter(|partition| partition.offset.is_none() || is_held(partition));
     let start = |new: &Committed| starts.get(&(Arc::clone(&new.topic), new.partition)).copied();
     let positions: Vec<_> = new.filter_map(|new| Some((&*new.topic, new.partition, start(new)?, metadata))).collect();
     if positions.is_empty() {
@@ -91,6 +94,10 @@ pub fn take_over(
     }
     let count = positions.len();
     outcome(client.commit_sync(positions.into_iter(), left(deadline)), count)
+}
+
+fn is_held(committed: &Committed) -> bool {
+    committed.metadata.ends_with(HELD.as_bytes())
 }
 
 fn outcome(committed: Result<(), Error>, partitions: usize) -> Result<Outcome, Error> {
@@ -121,8 +128,9 @@ pub struct Position {
     pub first: bool,
 }
 
-/// Where partitions that were just assigned go on: what is committed, and, where nothing is, what `starts` says, or the
-/// first event; that one is committed at once, with the metadata for its topic (see [`TOKEN`]).
+/// Where partitions that were just assigned go on: what is committed, and, where nothing is, or a place is only held, what
+/// `starts` says; where that doesn't either, the first event; that one is committed at once, with the metadata for its
+/// topic (see [`TOKEN`]).
 ///
 /// # Errors
 /// Where the broker doesn't answer in time, or refuses.
@@ -135,13 +143,14 @@ pub fn positions(
 ) -> Result<Vec<Position>, Error> {
     let deadline = Instant::now() + timeout;
     let committed = consumer.committed(partitions.iter().map(|(topic, partition)| (&**topic, *partition)), timeout)?;
-    let new: Vec<_> = committed.iter().filter(|partition| partition.offset.is_none()).collect();
+    let known = |new: &Committed| starts.get(&(Arc::clone(&new.topic), new.partition)).copied();
+    let is_new = |found: &Committed| found.offset.is_none() || is_held(found) && known(found).is_some();
+    let new: Vec<_> = committed.iter().filter(|found| is_new(found)).collect();
     let begin = new.iter().map(|new| (&*new.topic, new.partition, Begin::Earliest));
     let mut offsets = consumer.offsets_at(begin, left(deadline))?;
     for (offset, new) in offsets.iter_mut().zip(&new) {
         // What was deleted meanwhile can't be read any more.
-        let start = starts.get(&(Arc::clone(&new.topic), new.partition)).copied();
-        *offset = start.map_or(*offset, |start| start.max(*offset));
+        *offset = known(new).map_or(*offset, |start| start.max(*offset));
     }
     if !new.is_empty() {
         let texts: Vec<_> = new.iter().map(|new| metadata(&new.topic)).collect();
@@ -153,9 +162,9 @@ pub fn positions(
     Ok(committed
         .into_iter()
         .map(|found| {
-            let first = found.offset.is_none();
-            // There is one for each that has none.
-            let offset = found.offset.or_else(|| offsets.next()).unwrap_or(0);
+            let first = is_new(&found);
+            // There is one for each that is new.
+            let offset = if first { offsets.next() } else { found.offset }.unwrap_or(0);
             let metadata = if first { metadata(&found.topic).into_bytes() } else { found.metadata };
             Position { topic: found.topic, partition: found.partition, offset, metadata, first }
         })

@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use midplane_tests::wait::{DEADLINE, wait_until};
-use midplane_tests::{http, on_each_broker};
+use midplane_tests::{Broker, http, on_each_broker};
 
 use crate::load::{Course, Load};
-use crate::setting::{Marker, Setting, impatient, marked};
+use crate::setting::{Marker, Running, Setting, impatient, marked};
 
 const COURSE: Course = Course { from: "in", to: "out", rate: 200, outputs: 2 };
 /// On the embedded broker, and on Kafka, which takes six seconds to miss a member that was killed.
 const ROUNDS: [u32; 2] = [30, 10];
+const MOVES: [u32; 2] = [10, 2];
 /// A reload is over after this, mostly.
 const KILL_AFTER_MS_MAX: u64 = 400;
 
 on_each_broker!(
     fn a_host_killed_in_a_reload_comes_back_with_the_old_generation_or_the_new(broker: &Broker) {
         let rounds = ROUNDS[usize::from(!broker.is_embedded())];
-        let setting = Setting::flowing(broker, &format!("{}{}", impatient(broker), marked("marked", 1)));
+        let setting = Setting::flowing(broker, &format!("{}{}", hasty(broker), marked("marked", 1)));
         let marker = Marker::new();
         setting.install("marker", &marker.version(0).0);
         let mut host = setting.start();
@@ -31,15 +32,7 @@ on_each_broker!(
             let (bytes, next) = marker.version(round);
             load.wait_for_generation("marked", number);
             setting.install("marker", &bytes);
-            let asking = std::thread::spawn({
-                let admin = host.admin.clone();
-                // It may be killed before it answers, or before it listens to anybody.
-                move || http::post(&admin, "/api/v1/reload", "")
-            });
-            let (begin, wait) = (Instant::now(), random_wait());
-            wait_until("it is time", DEADLINE, || begin.elapsed() >= wait);
-            host.host.kill();
-            let answered = asking.join().expect("no panic").is_ok_and(|answer| answer.code == 200);
+            let answered = kill_in_a_reload(host);
             // Every other time the deployment is taken back while nothing runs.
             if round % 2 == 0 {
                 setting.install("marker", &old_bytes);
@@ -64,6 +57,68 @@ on_each_broker!(
         assert_eq!(setting.all("letters"), []);
     }
 );
+
+/// A route that goes from group to group. Each of those would begin with what comes next, if nobody knew better.
+fn moving(broker: &Broker, group: u32) -> String {
+    format!(
+        r#"{}
+        [groups."group-{group}~"]
+        start = "latest"
+        shards = 1
+
+        [routes.moving]
+        from = "in~"
+        to = "out~"
+        group = "group-{group}~"
+        failure = {{ dead_letter = "letters~" }}
+        "#,
+        hasty(broker)
+    )
+}
+
+on_each_broker!(
+    fn a_host_killed_while_a_route_moves_passes_nothing_over(broker: &Broker) {
+        let rounds = MOVES[usize::from(!broker.is_embedded())];
+        let setting = Setting::flowing(broker, &moving(broker, 0));
+        let mut host = setting.start();
+        let load = Load::start(&setting, Course { outputs: 1, ..COURSE });
+        let mut moved = 0;
+        for group in 1..=rounds {
+            load.wait_for_generation("moving", host.number());
+            setting.configure(&moving(broker, group));
+            moved += u32::from(kill_in_a_reload(host));
+            host = setting.start();
+        }
+        eprintln!("{moved} of {rounds} moves were over when the host was killed");
+        load.wait_for_generation("moving", host.number());
+        let sent = load.dry_up();
+        setting.wait_settled(&format!("group-{rounds}"), "in");
+        let _log = host.stop();
+        load.collect().assert_nothing_lost(sent);
+    }
+);
+
+/// Asks a host to reload, and kills it in the middle of that, or a little later. Whether it had answered.
+fn kill_in_a_reload(host: Running) -> bool {
+    let asking = std::thread::spawn({
+        let admin = host.admin.clone();
+        // It may be killed before it answers, or before it listens to anybody.
+        move || http::post(&admin, "/api/v1/reload", "")
+    });
+    let (begin, wait) = (Instant::now(), random_wait());
+    wait_until("it is time", DEADLINE, || begin.elapsed() >= wait);
+    host.host.kill();
+    asking.join().expect("no panic").is_ok_and(|answer| answer.code == 200)
+}
+
+/// As [`impatient`], and as much sooner as the broker allows: where members are missed that live, events are repeated, which they
+/// may be here.
+fn hasty(broker: &Broker) -> &'static str {
+    match broker.is_embedded() {
+        true => "client = { 'session.timeout.ms' = '600', 'heartbeat.interval.ms' = '150' }\n",
+        false => impatient(broker),
+    }
+}
 
 /// Some time, as good as any.
 fn random_wait() -> Duration {

@@ -344,6 +344,21 @@ on_each_broker!(
 );
 
 on_each_broker!(
+    fn a_route_that_moves_while_its_host_is_stopped_goes_on_where_it_stood(broker: &Broker) {
+        let setting = setting(broker, &["in", "other", "one", "two"], &crossed("first", "second"));
+        let host = setting.start();
+        send_both(&setting, 0..100, ["first", "second"]);
+        let _log = host.stop();
+        setting.produce("in", numbered(100, 200));
+        setting.configure(&crossed("third", "second"));
+        let host = setting.start();
+        setting.wait_settled("third", "in");
+        let _log = host.stop();
+        assert_eq!(values(&setting.all("one")), numbers(0..200));
+    }
+);
+
+on_each_broker!(
     fn a_guarantee_changes_live(broker: &Broker) {
         let config = |guarantee: &str| {
             marked("marked", 2).replace("shards = 2", &format!("shards = 2\nguarantee = \"{guarantee}\""))

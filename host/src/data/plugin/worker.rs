@@ -116,6 +116,13 @@ impl Worker {
         worker
     }
 
+    /// Drops it on another thread: to give an instance's memory back takes longer than all the rest of going over to another
+    /// generation, and events would wait for it.
+    pub fn retire(self) {
+        let plugin = Arc::clone(self.prepared.plugin());
+        plugin.in_background(Box::new(move || drop(self)));
+    }
+
     /// What it runs.
     pub fn prepared(&self) -> &Arc<Prepared> {
         &self.prepared
@@ -126,17 +133,18 @@ impl Worker {
         self.stats
     }
 
+    /// From here on some events run alone, so that it is known how many take longer than this; with none, only those that
+    /// happen to.
+    pub fn time_events(&mut self, max: Option<Duration>) {
+        self.stopwatch = max.map(|max| Stopwatch { max, untimed: 0 });
+    }
+
     /// Makes the instance now, so that the first event doesn't wait for it.
     pub fn warm_up(&mut self) -> Result<(), InstanceError> {
         if self.instance.is_none() {
             self.instance = Some(self.make()?);
         }
         Ok(())
-    }
-    /// From here on some events run alone, so that it is known how many take longer than this; with none, only those that
-    /// happen to.
-    pub fn time_events(&mut self, max: Option<Duration>) {
-        self.stopwatch = max.map(|max| Stopwatch { max, untimed: 0 });
     }
 
     /// Answers the events, in their order, into `verdicts`, which it empties first: one verdict each, for all of them, or for
@@ -198,6 +206,9 @@ impl Worker {
         self.stats.calls += 1;
         self.stats.events += batch.len() as u64;
         self.stats.cpu_time += time;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.took(batch.len(), time, &mut self.stats);
+        }
         match outcome {
             Ok(()) => {
                 self.pacing.took(batch, time);
@@ -205,9 +216,6 @@ impl Worker {
                 Ok(())
             }
             Err(CallError::Miscounted(failure)) => {
-                if let Some(stopwatch) = &mut self.stopwatch {
-                    stopwatch.took(batch.len(), time, &mut self.stats);
-                }
                 self.instance = Some(instance);
                 Err(failure)
             }

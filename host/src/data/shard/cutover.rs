@@ -3,6 +3,7 @@
 //! their topics are read no more, or only now.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::Shard;
 use super::carry::Flow;
@@ -34,11 +35,14 @@ impl Shard {
             // It was put down while events were waited for: after them.
             return Ok(());
         }
+        let begun = Instant::now();
         self.version = version;
         self.calls.adopt(&self.program, &next.program);
         self.flow.cut_over(&self.program, &next)?;
         self.program = Arc::clone(&next.program);
-        tracing::debug!(group = self.program.group, generation = self.program.generation, "The shard has gone over.");
+        let (group, generation) = (&self.program.group, self.program.generation);
+        let pause_us = begun.elapsed().as_micros() as u64;
+        tracing::debug!(group, generation, pause_us, "The shard has gone over.");
         Ok(())
     }
 }

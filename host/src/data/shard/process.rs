@@ -97,6 +97,7 @@ impl Calls {
                 same.and_then(|index| workers[index].take()).unwrap_or_else(|| Worker::ready(prepared.clone()))
             })
             .collect();
+        workers.into_iter().flatten().for_each(Worker::retire);
         self.watch = Watch::new(next, &mut self.workers);
         let mut counts = vec![Counts::default(); next.plans.len()];
         for (count, number) in self.counts.iter().zip(before.renumbered(next)) {

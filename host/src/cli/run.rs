@@ -1,5 +1,7 @@
 //! `midplane run`: the config, the log, the runtime, and then the host until it is told to stop.
 
+use std::time::Duration;
+
 use clap::Args;
 use tracing::Level;
 
@@ -7,6 +9,10 @@ use super::{ConfigArgs, Exit, Failure, refused};
 use crate::config;
 use crate::control::logging::{self, Format};
 use crate::control::{prepare, run, shards};
+
+/// How long a thread that waits for the disk, or compiles, is kept without work: less than the pause between two looks at the
+/// files, which would keep as many as were ever needed at once, each with memory that it freed and its allocator holds.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// Runs the router until SIGTERM or Ctrl-C, which drain and commit; a second one stops at once
 #[derive(Debug, Clone, Args)]
@@ -27,7 +33,9 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let loaded = config::load(&args.config.config);
     logging::start(args.log_format, Level::INFO).map_err(Failure::usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.thread_name("control").thread_keep_alive(IDLE_MAX).enable_all();
+    let runtime = builder.build()?;
     let outcome = runtime.block_on(run::run(loaded, &args.config.config, args.last_known_good));
     // What still runs in the background is of no use to anyone any more.
     runtime.shutdown_background();

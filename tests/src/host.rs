@@ -94,6 +94,18 @@ impl Folder {
         self.spawn_program(command, "run", &[])
     }
 
+    /// Starts a host that is another program than the one under test, with some environment variables, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it can't be started, or isn't ready in time.
+    pub fn start_program(&self, program: &Path, variables: &[(&str, &str)]) -> Host {
+        let mut command = Command::new(program);
+        command.envs(variables.iter().copied());
+        let host = self.spawn_program(command, "run", &[]);
+        host.wait_ready();
+        host
+    }
+
     fn spawn_command(&self, command: &str, args: &[&str]) -> Host {
         self.spawn_program(Command::new(binary::midplane()), command, args)
     }

@@ -41,9 +41,9 @@ impl Output {
         self.arrived.saturating_sub(self.sent)
     }
 
-    /// The partition of its event.
-    pub(crate) fn partition(&self) -> i32 {
-        self.found.origin.place.partition
+    /// Where its event was.
+    pub(crate) fn place(&self) -> Place {
+        self.found.origin.place
     }
 
     fn maker(&self) -> &Maker {

@@ -134,7 +134,16 @@ impl<'b> Setting<'b> {
     pub(crate) fn start(&self) -> Running {
         Running::of(self.folder.start())
     }
+
+    /// Starts a host that shows by the memory that it holds how much it needs: without an allocator of its own, and with one
+    /// heap for all threads.
+    pub(crate) fn start_plain(&self) -> Running {
+        Running::of(self.folder.start_program(PLAIN.as_ref(), &[("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")]))
+    }
 }
+
+/// The program that [`Setting::start_plain`] starts.
+const PLAIN: &str = env!("CARGO_BIN_EXE_plain-midplane");
 
 /// A host that is asked often: its address is looked up once.
 pub(crate) struct Running {

@@ -2,8 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::wait::DEADLINE;
+
+/// An order may wait for a plugin that uses up the ten seconds of the processor that `configure` has.
+const ORDER_DEADLINE: Duration = Duration::from_secs(240);
 
 /// An answer.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Answer {
 /// # Errors
 /// When nobody listens, or what comes is no answer.
 pub fn get(address: &str, path: &str) -> io::Result<Answer> {
-    ask(address, "GET", path, "")
+    ask(address, "GET", path, "", DEADLINE)
 }
 
 /// One POST.
@@ -37,12 +41,12 @@ pub fn get(address: &str, path: &str) -> io::Result<Answer> {
 /// # Errors
 /// When nobody listens, or what comes is no answer.
 pub fn post(address: &str, path: &str, body: &str) -> io::Result<Answer> {
-    ask(address, "POST", path, body)
+    ask(address, "POST", path, body, ORDER_DEADLINE)
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+fn ask(address: &str, method: &str, path: &str, body: &str, deadline: Duration) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(deadline))?;
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"

@@ -4,6 +4,7 @@
 mod trials;
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -49,6 +50,8 @@ pub struct Metrics {
     generation: Gauge<u64, AtomicU64>,
     refused: Gauge,
     trials: Trials,
+    /// Held while numbers are read off: one scrape at a time.
+    scrape: Mutex<()>,
     /// What shards count; read off at a scrape.
     failures: FailureCounts,
     failed: Family<FailedLabels, Counter>,
@@ -99,12 +102,14 @@ impl Default for Metrics {
         registry.register("route_paused", "1 while an operator has paused the route", paused.clone());
         let failures = FailureCounts::default();
         let trials = Trials::register(&mut registry);
+        let scrape = Mutex::default();
         Self {
             registry,
             reloads,
             generation,
             refused,
             trials,
+            scrape,
             failures,
             failed,
             log_bytes_cut,
@@ -177,6 +182,7 @@ impl Metrics {
 
     /// All of them, as things stand.
     pub fn text(&self, partitions: &Partitions) -> String {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.read_off(partitions);
         let mut text = String::new();
         // Writing to a string fails only where a metric does, and none of these can.

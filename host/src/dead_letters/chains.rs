@@ -163,8 +163,8 @@ fn program(config: &Config, routes: &BTreeSet<usize>, plugins: BTreeMap<String, 
 
 /// Refuses routes that ask for what their plugins don't have. Of other routes nothing is known, and nothing said.
 fn check_plugins(loaded: &Loaded, plugins: &BTreeMap<String, Arc<Plugin>>) -> Result<(), Error> {
-    let mut available = Available::default();
-    available.plugins = loaded.config.plugin.keys().map(|name| (name.clone(), Found::Unused)).collect();
+    let unused = loaded.config.plugin.keys().map(|name| (name.clone(), Found::Unused));
+    let mut available = Available { plugins: unused.collect(), unreadable: None };
     available.plugins.extend(plugins.iter().map(|(name, plugin)| (name.clone(), Found::from(&**plugin))));
     let mut problems = loaded.against_plugins(&available);
     problems.list.retain(|problem| problem.severity == Severity::Error);

@@ -131,7 +131,10 @@ mod tests {
         let (mut pace, mut now, mut done) = (Pace::new(rate.parse().ok()), Duration::ZERO, Vec::new());
         while now < end {
             match pace.room(now) {
-                0 => now += pace.wait(now).max(Duration::from_nanos(1)),
+                0 => {
+                    assert!(!pace.wait(now).is_zero(), "nobody looks again and again");
+                    now += pace.wait(now);
+                }
                 room => {
                     now += part;
                     pace.done(now, room);
@@ -157,6 +160,8 @@ mod tests {
         };
         check("100/s", Duration::from_secs(1), 7, 100);
         check("100/s", Duration::from_secs(1), 0, 100);
+        // Parts of two fill it but for one.
+        check("25/s", Duration::from_secs(1), 0, 25);
         check("3/s", Duration::from_secs(1), 10, 3);
         check("1/m", Duration::from_secs(60), 10, 1);
     }

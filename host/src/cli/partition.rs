@@ -174,7 +174,7 @@ fn why(view: &PartitionView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::partitions::State;
+    use crate::control::partitions::Condition;
 
     #[test]
     fn partitions_are_named_by_topic_and_number() {
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    fn view(number: i32, state: State) -> PartitionView {
+    fn view(number: i32, state: Condition) -> PartitionView {
         PartitionView {
             group: "payments".to_owned(),
             topic: "in".to_owned(),
@@ -216,7 +216,7 @@ mod tests {
             kind: text_of("permanent"),
             message: text_of("amount is\nmissing"),
             lag: Some(7),
-            ..view(1, State::Halted)
+            ..view(1, Condition::Halted)
         };
         let waiting = PartitionView {
             why: text_of("the event failed, and runs again"),
@@ -224,9 +224,9 @@ mod tests {
             until: text_of("2026-01-02T12:30:05Z"),
             committed: None,
             lag: None,
-            ..view(3, State::Waiting)
+            ..view(3, Condition::Waiting)
         };
-        let partitions = vec![halted, waiting, view(0, State::Running)];
+        let partitions = vec![halted, waiting, view(0, Condition::Running)];
         let partitions = Partitions { partitions, silent: vec!["payments/1".to_owned()], ..Partitions::default() };
         insta::assert_snapshot!(text(&partitions));
     }

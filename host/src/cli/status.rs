@@ -13,7 +13,7 @@ use super::topic::Output;
 use super::{Exit, Failure};
 use crate::control::admin::Probe;
 use crate::control::overview::{DecisionKind, Overview, PluginView};
-use crate::control::partitions::{PartitionView, Partitions, PausedView, State};
+use crate::control::partitions::{Condition, PartitionView, Partitions, PausedView};
 
 /// `midplane status`
 #[derive(Debug, Args)]
@@ -166,7 +166,8 @@ impl Status {
     /// How many partitions stand that won't go on by themselves.
     fn stopped(&self) -> Option<String> {
         let all = &self.partitions.partitions;
-        let stands = |view: &&PartitionView| matches!(view.state, State::Halted | State::Breaker | State::Paused);
+        let stands =
+            |view: &&PartitionView| matches!(view.state, Condition::Halted | Condition::Breaker | Condition::Paused);
         let stopped: Vec<_> = all.iter().filter(stands).collect();
         let first = stopped.first()?;
         let (count, all, which) = (stopped.len(), all.len(), format!("{}/{}", first.topic, first.partition));
@@ -250,7 +251,7 @@ mod tests {
         let breaker =
             BreakerView { route: "large".to_owned(), shard: "payments/0".to_owned(), next_try: since.clone() };
         Partitions {
-            partitions: vec![view(2, State::Breaker), view(0, State::Paused), view(1, State::Running)],
+            partitions: vec![view(2, Condition::Breaker), view(0, Condition::Paused), view(1, Condition::Running)],
             paused: vec![PausedView { route: "archive".to_owned(), since }],
             breakers: vec![breaker],
             silent: Vec::new(),

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 use self::trials::Trials;
 use super::generation::Candidate;
-use super::partitions::{BreakerView, PartitionView, Partitions, PausedView, State};
+use super::partitions::{BreakerView, Condition, PartitionView, Partitions, PausedView};
 use super::rollout::Ending;
 use crate::data::plugin::log_bytes_cut;
 use crate::data::shard::{Failed, FailureCounts};
@@ -161,7 +161,7 @@ impl Metrics {
         }
         self.partitions.clear();
         for PartitionView { group, .. } in &partitions.partitions {
-            for state in State::ALL {
+            for state in Condition::ALL {
                 let labels = PartitionLabels { group: group.clone(), state: state.as_str().to_owned() };
                 drop(self.partitions.get_or_create(&labels));
             }

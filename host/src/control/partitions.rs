@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::shard::{Account, Condition, PartitionAccount};
+pub use crate::data::shard::Condition;
+use crate::data::shard::{Account, PartitionAccount};
 
 /// `GET /api/v1/partitions`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub struct PartitionView {
     /// `GROUP/NUMBER`: who has it.
     pub shard: String,
     /// How it stands.
-    pub state: State,
+    pub state: Condition,
     /// Why, where it doesn't run.
     pub why: Option<String>,
     /// Since when.
@@ -57,54 +58,6 @@ pub struct PartitionView {
     pub committed: Option<i64>,
     /// How much is behind the committed offset, as far as the client has heard of the log's end.
     pub lag: Option<i64>,
-}
-
-/// How a partition stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Until somebody does something.
-    Halted,
-    /// Until a route works again.
-    Breaker,
-    /// Until an operator resumes it.
-    Paused,
-    /// For a while.
-    Waiting,
-    /// It goes to another member, or the host stops.
-    Closing,
-    /// It doesn't stand.
-    Running,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: &[State] = &[Self::Halted, Self::Breaker, Self::Paused, Self::Waiting, Self::Closing, Self::Running];
-
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Halted => "halted",
-            Self::Breaker => "breaker",
-            Self::Paused => "paused",
-            Self::Waiting => "waiting",
-            Self::Closing => "closing",
-            Self::Running => "running",
-        }
-    }
-}
-
-impl From<Condition> for State {
-    fn from(condition: Condition) -> Self {
-        match condition {
-            Condition::Halted => Self::Halted,
-            Condition::Breaker => Self::Breaker,
-            Condition::Paused => Self::Paused,
-            Condition::Waiting => Self::Waiting,
-            Condition::Closing => Self::Closing,
-            Condition::Running => Self::Running,
-        }
-    }
 }
 
 /// A route that is paused.
@@ -176,7 +129,7 @@ fn view(shard: &ShardAccount, account: &PartitionAccount) -> PartitionView {
         topic: account.partition.0.to_string(),
         partition: account.partition.1,
         shard: shard.shard.clone(),
-        state: account.condition.into(),
+        state: account.condition,
         why: Some(account.why.clone()).filter(|why| !why.is_empty()),
         since: account.since.map(time),
         until: account.until.map(time),
@@ -222,8 +175,9 @@ mod tests {
         let shard = ShardAccount { shard: "a/b/0".to_owned(), account: Arc::new(account), fresh: false };
         let partitions = Partitions::of(&[shard], &BTreeMap::new());
         let seen = partitions.partitions.iter().map(|view| (view.partition, view.state, view.lag));
-        let expected = [(2, State::Halted), (1, State::Waiting), (0, State::Running), (3, State::Running)]
-            .map(|(a, b)| (a, b, Some(4)));
+        let expected =
+            [(2, Condition::Halted), (1, Condition::Waiting), (0, Condition::Running), (3, Condition::Running)]
+                .map(|(a, b)| (a, b, Some(4)));
         assert_eq!(seen.collect::<Vec<_>>(), expected);
         assert_eq!((partitions.partitions[0].group.as_str(), &*partitions.silent), ("a/b", &["a/b/0".to_owned()][..]));
     }

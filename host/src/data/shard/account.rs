@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use super::carry::Flow;
 use crate::data::engine::{Cause, LaneId, Now, Standing};
 use crate::data::lane::Lane;
@@ -45,8 +47,9 @@ pub struct PartitionAccount {
     pub end: Option<i64>,
 }
 
-/// How a partition stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// How a partition stands; what somebody should look at comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Condition {
     /// Until somebody does something.
     Halted,
@@ -60,6 +63,24 @@ pub enum Condition {
     Closing,
     /// It doesn't stand.
     Running,
+}
+
+impl Condition {
+    /// All of them.
+    pub const ALL: &[Condition] =
+        &[Self::Halted, Self::Breaker, Self::Paused, Self::Waiting, Self::Closing, Self::Running];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Halted => "halted",
+            Self::Breaker => "breaker",
+            Self::Paused => "paused",
+            Self::Waiting => "waiting",
+            Self::Closing => "closing",
+            Self::Running => "running",
+        }
+    }
 }
 
 impl Flow {

@@ -1,6 +1,10 @@
 //! What a process holds of its machine, as the kernel counts it.
 
 use std::fs;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a process.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Threads, descriptors and memory of a process.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +28,37 @@ impl Usage {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel counts it");
         let resident_kib = line.trim().trim_end_matches(" kB").parse().expect("a number");
         Self { threads: count("task"), descriptors: count("fd"), resident_kib }
+    }
+}
+
+/// What part of its threads and descriptors a process may hold more than before and still hold what it did: connections are
+/// made when they are needed, each with its thread. A client that is left behind has more, or has them again and again.
+const NOISE_PART: usize = 8;
+/// Likewise in memory: allocators have their noise.
+const NOISE_KIB: i64 = 64 << 10;
+
+impl Usage {
+    /// Whether a process holds more than it did before.
+    pub fn exceeds(self, before: Self) -> bool {
+        let more = |now: usize, before: usize| now > before + before / NOISE_PART;
+        more(self.threads, before.threads)
+            || more(self.descriptors, before.descriptors)
+            || self.resident_kib > before.resident_kib + NOISE_KIB
+    }
+
+    /// What the same process holds once that doesn't exceed this, or after a while.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn settled(self, id: u32, within: Duration) -> Self {
+        let end = Instant::now() + within;
+        loop {
+            let now = Self::of(id);
+            if !now.exceeds(self) || Instant::now() >= end {
+                return now;
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
     }
 }
 

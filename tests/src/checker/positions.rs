@@ -3,10 +3,6 @@
 use super::finding::{Kind, Verdict};
 use super::run::{Positions, Run};
 
-/// What a process may hold more of after a fault, in KiB: allocators and caches have their noise. A leak that matters is one
-/// that grows, which the long form shows.
-const NOISE_KIB: i64 = 64 << 10;
-
 /// Judges the whole run.
 pub(super) fn check(run: &Run, verdict: &mut Verdict) {
     let ends = run.ends();
@@ -31,10 +27,7 @@ pub(super) fn check(run: &Run, verdict: &mut Verdict) {
         }
     }
     for (before, after) in &run.usages {
-        let more = after.threads > before.threads
-            || after.descriptors > before.descriptors
-            || after.resident_kib > before.resident_kib + NOISE_KIB;
-        if more {
+        if after.exceeds(*before) {
             verdict.find(Kind::Leaked, || format!("{after:?} after {before:?}"));
         }
     }

@@ -45,7 +45,7 @@ pub(super) const PLANTS: &[Plant] = &[
     plant("a lost output", Kind::Lost, |run, random| {
         lose(run, random, |event| event.products.len() == 1 && event.products[0].0 == OUT)
     }),
-    plant("a lost letter", Kind::Lost, |run, random| lose(run, random, |event| has_letter(event))),
+    plant("a lost letter", Kind::Lost, |run, random| lose(run, random, has_letter)),
     plant("an event lost whole", Kind::Lost, |run, random| lose(run, random, |event| event.products.len() > 1)),
     plant("a torn transaction", Kind::Torn, tear),
     plant("a position committed too early", Kind::Lost, commit_early).also(&[Kind::Torn]),
@@ -101,10 +101,17 @@ pub(super) const PLANTS: &[Plant] = &[
         Some(())
     }),
     plant("no progress", Kind::Stuck, get_stuck),
-    plant("threads that stay", Kind::Leaked, |run, _| Some(run.usages.first_mut()?.1.threads += 1)),
-    plant("descriptors that stay", Kind::Leaked, |run, _| Some(run.usages.first_mut()?.1.descriptors += 1)),
+    plant("threads that stay", Kind::Leaked, |run, random| {
+        run.usages.first_mut()?.1.threads += 4 + random.below(100);
+        Some(())
+    }),
+    plant("descriptors that stay", Kind::Leaked, |run, random| {
+        run.usages.first_mut()?.1.descriptors += 11 + random.below(100);
+        Some(())
+    }),
     plant("memory that stays", Kind::Leaked, |run, random| {
-        Some(run.usages.first_mut()?.1.resident_kib += (65 << 10) + random.below(1 << 20) as i64)
+        run.usages.first_mut()?.1.resident_kib += (65 << 10) + random.below(1 << 20) as i64;
+        Some(())
     }),
 ];
 

@@ -25,23 +25,65 @@ pub struct Node {
     running: Option<Running>,
 }
 
+/// A node's place in its cluster.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    id: usize,
+    nodes: usize,
+    port: u16,
+    controller_port: u16,
+}
+
+impl Place {
+    /// Fills in what is between two `@` of the settings.
+    fn fill(self, template: &str, folder: &Path) -> String {
+        let Self { id, nodes, port, controller_port } = self;
+        let (roles, controller) = match id {
+            1 => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller_port}")),
+            _ => ("broker", String::new()),
+        };
+        template
+            .replace("@FOLDER@", &folder.display().to_string())
+            .replace("@ROLES@", roles)
+            .replace("@ID@", &id.to_string())
+            .replace("@LISTENERS@", &format!("PLAINTEXT://127.0.0.1:{port}{controller}"))
+            .replace("@CONTROLLER_PORT@", &controller_port.to_string())
+            .replace("@NODES@", &nodes.to_string())
+            .replace("@NODES_MIN@", &nodes.div_ceil(2).to_string())
+    }
+}
+
 impl Node {
-    /// A node in a folder of its own, which is made anew. It doesn't run yet.
+    /// The only node of its cluster, in a folder of its own, which is made anew. It doesn't run yet.
     ///
     /// # Errors
     /// Where its files can't be written, or Java doesn't format its storage.
     pub fn format(jars: &Path, folder: &Path, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let [port, controller_port] = free_ports()?;
+        Self::format_one(jars, folder, Place { id: 1, nodes: 1, port, controller_port }, interrupt)
+    }
+
+    /// Three nodes of one cluster, in folders below this one. The first is the controller, too, and can't be missed.
+    ///
+    /// # Errors
+    /// As [`Self::format`].
+    pub fn format_three(jars: &Path, folder: &Path, interrupt: &Interrupt) -> Result<[Self; 3], Failure> {
+        let [controller_port, ports @ ..] = free_ports::<4>()?;
+        let format = |id: usize| {
+            let place = Place { id, nodes: 3, port: ports[id - 1], controller_port };
+            Self::format_one(jars, &folder.join(format!("node-{id}")), place, interrupt)
+        };
+        Ok([format(1)?, format(2)?, format(3)?])
+    }
+
+    fn format_one(jars: &Path, folder: &Path, place: Place, interrupt: &Interrupt) -> Result<Self, Failure> {
         let files = workspace::root().join("tests/kafka");
         workspace::fresh_folder(folder)?;
-        let (port, controller_port) = free_ports()?;
-        let properties = workspace::read(&files.join("server.properties"))?
-            .replace("@FOLDER@", &folder.display().to_string())
-            .replace("@PORT@", &port.to_string())
-            .replace("@CONTROLLER_PORT@", &controller_port.to_string());
+        let properties = place.fill(&workspace::read(&files.join("server.properties"))?, folder);
         workspace::write(&folder.join("server.properties"), &properties)?;
         workspace::copy(&files.join("log4j2.properties"), &folder.join("log4j2.properties"))?;
-        format_storage(jars, folder, interrupt)?;
-        Ok(Self { jars: jars.to_owned(), folder: folder.to_owned(), port, running: None })
+        format_storage(jars, folder, place.id == 1, interrupt)?;
+        Ok(Self { jars: jars.to_owned(), folder: folder.to_owned(), port: place.port, running: None })
     }
 
     /// `host:port`
@@ -110,11 +152,13 @@ impl Node {
     }
 }
 
-/// Two ports that are free now. Kafka can't be given port 0, since clients are told the port that its file names.
-fn free_ports() -> Result<(u16, u16), Failure> {
+/// Ports that are free now. Kafka can't be given port 0, since clients are told the port that its file names.
+fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT], Failure> {
     let take = || TcpListener::bind("127.0.0.1:0").and_then(|taken| Ok((taken.local_addr()?.port(), taken)));
-    let both = take().and_then(|(one, _held)| Ok((one, take()?.0)));
-    both.map_err(|error| format!("no free port: {error}"))
+    // All are held until the last is found, so that none comes twice.
+    let taken: Result<Vec<_>, _> = (0..COUNT).map(|_| take()).collect();
+    let taken = taken.map_err(|error| format!("no free port: {error}"))?;
+    Ok(std::array::from_fn(|index| taken[index].0))
 }
 
 fn java(jars: &Path, folder: &Path) -> Command {
@@ -125,18 +169,15 @@ fn java(jars: &Path, folder: &Path) -> Command {
     java
 }
 
-fn format_storage(jars: &Path, folder: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
+fn format_storage(jars: &Path, folder: &Path, is_controller: bool, interrupt: &Interrupt) -> Result<(), Failure> {
     let log = folder.join("format.log");
     let mut format = java(jars, folder);
     format.args(["-Xmx128m", "-XX:TieredStopAtLevel=1"]);
-    format.args([
-        "kafka.tools.StorageTool",
-        "format",
-        "--standalone",
-        "--cluster-id",
-        "bWlkcGxhbmUtdGVzdHMtMQ",
-        "--config",
-    ]);
+    format.args(["kafka.tools.StorageTool", "format", "--cluster-id", "bWlkcGxhbmUtdGVzdHMtMQ"]);
+    if is_controller {
+        format.arg("--standalone");
+    }
+    format.arg("--config");
     format.arg(folder.join("server.properties"));
     redirect(&mut format, &log)?;
     let status = Running::start("Kafka's storage tool", &mut format)?.wait(interrupt)?;

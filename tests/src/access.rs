@@ -17,16 +17,41 @@ const SECURITY_DISABLED: i32 = 54;
 /// # Panics
 /// Where the broker refuses otherwise.
 pub fn forbid_writing(servers: &str, topic: &str) -> bool {
+    change(servers, topic, Change::Add)
+}
+
+/// Takes back what [`forbid_writing`] did.
+///
+/// # Panics
+/// Where the broker refuses.
+pub fn allow_writing(servers: &str, topic: &str) {
+    assert!(change(servers, topic, Change::Remove), "the broker knows rules");
+}
+
+/// What becomes of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Add,
+    Remove,
+}
+
+fn change(servers: &str, topic: &str, change: Change) -> bool {
     let client: BaseProducer = records::client(servers).create().expect("a client");
     let rules = [
         (rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_ALL, true),
         (rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE, false),
     ];
-    rules.into_iter().all(|(operation, allow)| add(&client, topic, operation, allow))
+    rules.into_iter().all(|(operation, allow)| ask(&client, topic, operation, allow, change))
 }
 
-/// Adds a rule for everybody on one topic.
-fn add(client: &BaseProducer, topic: &str, operation: rdsys::rd_kafka_AclOperation_t, allow: bool) -> bool {
+/// Adds or removes a rule for everybody on one topic. Whether the broker knows rules.
+fn ask(
+    client: &BaseProducer,
+    topic: &str,
+    operation: rdsys::rd_kafka_AclOperation_t,
+    allow: bool,
+    change: Change,
+) -> bool {
     let client = client.client();
     let topic = CString::new(topic).expect("a name");
     let mut text = [0_u8; 256];
@@ -34,9 +59,14 @@ fn add(client: &BaseProducer, topic: &str, operation: rdsys::rd_kafka_AclOperati
         true => rdsys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW,
         false => rdsys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_DENY,
     };
+    // A rule, and what finds one, are made of the same, and are the same to the client.
+    let new = match change {
+        Change::Add => rdsys::rd_kafka_AclBinding_new,
+        Change::Remove => rdsys::rd_kafka_AclBindingFilter_new,
+    };
     // SAFETY: the client is live; the strings end in NUL and are copied; what is made here is destroyed here, the answer last.
     let code = unsafe {
-        let rule = rdsys::rd_kafka_AclBinding_new(
+        let rule = new(
             rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC,
             topic.as_ptr(),
             rdsys::rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
@@ -50,21 +80,20 @@ fn add(client: &BaseProducer, topic: &str, operation: rdsys::rd_kafka_AclOperati
         assert!(!rule.is_null(), "a rule");
         let answers = rdsys::rd_kafka_queue_new(client.native_ptr());
         let mut rules = [rule];
-        rdsys::rd_kafka_CreateAcls(client.native_ptr(), rules.as_mut_ptr(), 1, std::ptr::null(), answers);
+        match change {
+            Change::Add => {
+                rdsys::rd_kafka_CreateAcls(client.native_ptr(), rules.as_mut_ptr(), 1, std::ptr::null(), answers);
+            }
+            Change::Remove => {
+                rdsys::rd_kafka_DeleteAcls(client.native_ptr(), rules.as_mut_ptr(), 1, std::ptr::null(), answers);
+            }
+        }
         let wait = i32::try_from(DEADLINE.max(Duration::from_secs(1)).as_millis()).expect("a time");
         let event = rdsys::rd_kafka_queue_poll(answers, wait);
         assert!(!event.is_null(), "the broker answers");
         let mut code = rdsys::rd_kafka_event_error(event) as i32;
         if code == 0 {
-            let mut count = 0;
-            let result = rdsys::rd_kafka_event_CreateAcls_result(event);
-            let results = rdsys::rd_kafka_CreateAcls_result_acls(result, &mut count);
-            for index in 0..count {
-                let error = rdsys::rd_kafka_acl_result_error(*results.add(index));
-                if !error.is_null() {
-                    code = rdsys::rd_kafka_error_code(error) as i32;
-                }
-            }
+            code = code_of(event, change);
         }
         rdsys::rd_kafka_event_destroy(event);
         rdsys::rd_kafka_queue_destroy(answers);
@@ -73,4 +102,30 @@ fn add(client: &BaseProducer, topic: &str, operation: rdsys::rd_kafka_AclOperati
     };
     assert!(code == 0 || code == SECURITY_DISABLED, "the rule was refused: {code}");
     code == 0
+}
+
+/// What the broker says of the one rule.
+///
+/// # Safety
+/// The event is live, and answers such a change.
+unsafe fn code_of(event: *mut rdsys::rd_kafka_event_t, change: Change) -> i32 {
+    let mut count = 0;
+    // SAFETY: what is looked at belongs to the event.
+    unsafe {
+        let error = match change {
+            Change::Add => {
+                let result = rdsys::rd_kafka_event_CreateAcls_result(event);
+                let results = rdsys::rd_kafka_CreateAcls_result_acls(result, &mut count);
+                assert_eq!(count, 1, "one rule was added");
+                rdsys::rd_kafka_acl_result_error(*results)
+            }
+            Change::Remove => {
+                let result = rdsys::rd_kafka_event_DeleteAcls_result(event);
+                let results = rdsys::rd_kafka_DeleteAcls_result_responses(result, &mut count);
+                assert_eq!(count, 1, "one rule was removed");
+                rdsys::rd_kafka_DeleteAcls_result_response_error(*results)
+            }
+        };
+        if error.is_null() { 0 } else { rdsys::rd_kafka_error_code(error) as i32 }
+    }
 }

@@ -6,9 +6,13 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -23,7 +27,10 @@ pub const VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
 #[derive(Debug)]
 pub struct Broker {
     servers: String,
-    embedded: Option<Embedded>,
+    is_embedded: bool,
+    /// How many nodes have a copy of what a topic holds.
+    copies: i32,
+    running: Option<Embedded>,
 }
 
 /// What keeps an embedded broker running. The fields are dropped in this order.
@@ -54,7 +61,9 @@ impl Broker {
         let servers = broker.bootstrap_servers();
         Self {
             servers,
-            embedded: Some(Embedded { _broker: broker, data_directory, _runtime: runtime, _folder: folder }),
+            is_embedded: true,
+            copies: 1,
+            running: Some(Embedded { _broker: broker, data_directory, _runtime: runtime, _folder: folder }),
         }
     }
 
@@ -66,7 +75,12 @@ impl Broker {
         let servers = std::env::var(VARIABLE).unwrap_or_else(|_| {
             panic!("`{VARIABLE}` names no Apache Kafka; `cargo verify` starts one, `--without-kafka` leaves these tests out")
         });
-        Self { servers, embedded: None }
+        Self { servers, is_embedded: false, copies: 1, running: None }
+    }
+
+    /// One of a test's own, which it may stop: see [`crate::own`].
+    pub(crate) fn at(servers: &str, is_embedded: bool, copies: i32) -> Self {
+        Self { servers: servers.to_owned(), is_embedded, copies, running: None }
     }
 
     /// `host:port`, for clients.
@@ -76,7 +90,7 @@ impl Broker {
 
     /// Whether it is the embedded one.
     pub fn is_embedded(&self) -> bool {
-        self.embedded.is_some()
+        self.is_embedded
     }
 
     /// Where it keeps its logs.
@@ -84,7 +98,7 @@ impl Broker {
     /// # Panics
     /// When it isn't the embedded one.
     pub fn data_directory(&self) -> &Path {
-        &self.embedded.as_ref().expect("the embedded broker's folder is known").data_directory
+        &self.running.as_ref().expect("the embedded broker's folder is known").data_directory
     }
 
     /// The table of a config that names this broker.
@@ -130,18 +144,13 @@ impl Broker {
     /// # Panics
     /// When it can't be made.
     pub fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.servers).create().expect("an admin client");
         let topic = NewTopic {
             name,
             num_partitions: partitions,
-            replication: TopicReplication::Fixed(1),
+            replication: TopicReplication::Fixed(self.copies),
             config: settings.to_vec(),
         };
-        let options = AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let results = runtime.block_on(admin.create_topics([&topic], &options)).expect("the broker answers");
-        for result in results {
+        for result in self.ask(|admin, options| admin.create_topics([&topic], options)) {
             result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be made: {error}"));
         }
     }
@@ -151,14 +160,54 @@ impl Broker {
     /// # Panics
     /// When the broker doesn't.
     pub fn delete(&self, topic: &str) {
+        for result in self.ask(|admin, options| admin.delete_topics(&[topic], options)) {
+            result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be deleted: {error}"));
+        }
+    }
+
+    /// Gives a topic more partitions, so many in all.
+    ///
+    /// # Panics
+    /// When the broker doesn't.
+    pub fn grow(&self, topic: &str, partitions: usize) {
+        let wanted = NewPartitions::new(topic, partitions);
+        for result in self.ask(|admin, options| admin.create_partitions([&wanted], options)) {
+            result.unwrap_or_else(|(name, error)| panic!("`{name}` doesn't grow: {error}"));
+        }
+    }
+
+    /// Gives a topic these settings; all others are as they are by default.
+    ///
+    /// # Panics
+    /// When the broker doesn't.
+    pub fn alter(&self, topic: &str, settings: &[(&str, &str)]) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
+        for result in self.ask(|admin, options| admin.alter_configs([&change], options)) {
+            result.unwrap_or_else(|(_, error)| panic!("`{topic}` can't be given {settings:?}: {error}"));
+        }
+    }
+
+    /// Takes the records of a partition from the log that are before an offset.
+    ///
+    /// # Panics
+    /// When the broker doesn't.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        let deleted = self.ask(|admin, options| admin.delete_records(&list, options));
+        deleted.elements().iter().for_each(|element| element.error().expect("the records are deleted"));
+    }
+
+    fn ask<T, F: Future<Output = KafkaResult<T>>>(
+        &self,
+        question: impl FnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> F,
+    ) -> T {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", &self.servers).create().expect("an admin client");
         let options = AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let results = runtime.block_on(admin.delete_topics(&[topic], &options)).expect("the broker answers");
-        for result in results {
-            result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be deleted: {error}"));
-        }
+        runtime.block_on(question(&admin, &options)).expect("the broker answers")
     }
 
     /// See [`records::produce`].

@@ -70,7 +70,7 @@ impl Folder {
     /// # Panics
     /// When the program can't be started.
     pub fn spawn(&self, args: &[&str]) -> Host {
-        self.spawn_command("run", args)
+        self.spawn_program(by(&[]), "run", args)
     }
 
     /// Starts the embedded broker alone, and waits until it listens.
@@ -78,7 +78,15 @@ impl Folder {
     /// # Panics
     /// When it doesn't in time.
     pub fn start_broker(&self) -> Host {
-        let broker = self.spawn_command("broker", &[]);
+        self.start_broker_by(&[])
+    }
+
+    /// As [`Self::start_broker`], by another program: see [`Self::spawn_by`].
+    ///
+    /// # Panics
+    /// When it doesn't listen in time, or that program can't be started.
+    pub fn start_broker_by(&self, program: &[&str]) -> Host {
+        let broker = self.spawn_program(by(program), "broker", &[]);
         broker.wait_for_entry("Embedded broker listens.");
         broker
     }
@@ -88,10 +96,7 @@ impl Folder {
     /// # Panics
     /// When that program can't be started.
     pub fn spawn_by(&self, program: &[&str]) -> Host {
-        let (first, others) = program.split_first().expect("a program");
-        let mut command = Command::new(first);
-        command.args(others).arg(binary::midplane());
-        self.spawn_program(command, "run", &[])
+        self.spawn_program(by(program), "run", &[])
     }
 
     /// Starts a host that is another program than the one under test, with some environment variables, and waits until it is ready.
@@ -104,10 +109,6 @@ impl Folder {
         let host = self.spawn_program(command, "run", &[]);
         host.wait_ready();
         host
-    }
-
-    fn spawn_command(&self, command: &str, args: &[&str]) -> Host {
-        self.spawn_program(Command::new(binary::midplane()), command, args)
     }
 
     fn spawn_program(&self, mut program: Command, command: &str, args: &[&str]) -> Host {
@@ -134,6 +135,14 @@ impl Folder {
         });
         Host { child, log, reader: Some(reader) }
     }
+}
+
+/// The program, behind another one's words if there are any.
+fn by(program: &[&str]) -> Command {
+    let Some((first, others)) = program.split_first() else { return Command::new(binary::midplane()) };
+    let mut command = Command::new(first);
+    command.args(others).arg(binary::midplane());
+    command
 }
 
 /// A running host. Dropped, it is killed, and its log is shown where the test failed.

@@ -19,6 +19,7 @@ pub mod broker;
 pub mod checker;
 pub mod host;
 pub mod http;
+pub mod own;
 pub mod payments;
 pub mod plugins;
 pub mod proxy;

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use midplane::config::model::Guarantee;
 
 use crate::checker::{Event, Found, Look, Place, Positions, Product, Run, Topic, Verdict};
+use crate::records::Committed;
 use crate::usage::Usage;
 use crate::wait::wait_until;
 use crate::{Broker, Folder, Record, records};
@@ -18,8 +20,13 @@ pub const PARTITIONS: usize = 4;
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(180);
 /// Events that are sent at once while something else goes on.
 const SLICE: usize = 500;
+/// Events of a batch: small ones, so that a host can be given a part of what was sent.
+const BATCH: usize = 50;
 /// Between two orders, prime, so that each partition has some.
 const ORDER_DISTANCE: usize = 97;
+
+/// How much more a large payment says.
+const LARGE_BYTES: usize = 40_000;
 
 /// Where outputs, alerts and letters go: topics by their numbers, and how many partitions they have.
 const TOPICS: [(&str, i32); 3] = [("scored", 4), ("alerts", 2), ("letters", 1)];
@@ -53,10 +60,13 @@ pub struct Setup<'a> {
     pub group: &'a str,
     /// Further settings of clients, beside a short session.
     pub client: &'a str,
-    /// Settings of the topics for outputs.
-    pub output: &'a [(&'a str, &'a str)],
-    /// What some events order the plugin `faulty` to do, which then goes first; each ends as a letter.
+    /// What some events order the plugin `faulty` to do, which then goes first; each ends as a letter. `large` makes it a
+    /// payment of many KiB, `keyless` one without a key.
     pub orders: &'a [&'a str],
+    /// Whether the topic of payments is only made when the test says so.
+    pub late: bool,
+    /// Further tables of the config.
+    pub tables: &'a str,
 }
 
 impl Default for Setup<'_> {
@@ -67,8 +77,9 @@ impl Default for Setup<'_> {
             shards: 1,
             group: "",
             client: "",
-            output: &[],
             orders: &[],
+            late: false,
+            tables: "",
         }
     }
 }
@@ -78,6 +89,7 @@ impl Default for Setup<'_> {
 struct Stream {
     guarantee: Guarantee,
     group: String,
+    asked: Committed,
     topics: Vec<String>,
     committed: Vec<Positions>,
     interruptions: Vec<Positions>,
@@ -99,6 +111,9 @@ pub struct Payments<'a> {
     ends: Positions,
     /// Those that were taken from the log before anybody read them.
     gone: BTreeSet<Place>,
+    /// Whether a payment may end as a letter instead, since its output may have been refused.
+    refusable: bool,
+    killed_in_reloads: bool,
     usages: Vec<(Usage, Usage)>,
 }
 
@@ -115,8 +130,11 @@ impl<'a> Payments<'a> {
 
     /// As the setup says.
     pub fn with(broker: &'a Broker, setup: &Setup<'_>) -> Self {
-        let input = broker.topic("payments", PARTITIONS as i32);
-        let streams: Vec<_> = setup.guarantees.iter().map(|&guarantee| Stream::new(broker, setup, guarantee)).collect();
+        let input = broker.unique("payments");
+        if !setup.late {
+            broker.create(&input, PARTITIONS as i32, &[]);
+        }
+        let streams: Vec<_> = setup.guarantees.iter().map(|&guarantee| Stream::new(broker, guarantee)).collect();
         let config = config(broker, setup, &input, &streams);
         Self {
             broker,
@@ -128,6 +146,8 @@ impl<'a> Payments<'a> {
             places: Vec::new(),
             ends: Positions::new(),
             gone: BTreeSet::new(),
+            refusable: false,
+            killed_in_reloads: false,
             usages: Vec::new(),
         }
     }
@@ -156,6 +176,11 @@ impl<'a> Payments<'a> {
         &stream.expect("a group with this guarantee").topics
     }
 
+    /// Makes the topic of payments, which was left out.
+    pub fn create_input(&self) {
+        self.broker.create(&self.input, PARTITIONS as i32, &[]);
+    }
+
     /// How many were sent so far.
     pub fn sent(&self) -> usize {
         self.places.len()
@@ -176,7 +201,7 @@ impl<'a> Payments<'a> {
             *end += 1;
         }
         let records = (first..events).map(|number| self.payment(number).to(self.places[number].partition));
-        self.broker.produce(&self.input, records);
+        records::produce_in(self.broker.servers(), &self.input, records, BATCH);
     }
 
     /// Sends more and more, until something is so.
@@ -191,40 +216,51 @@ impl<'a> Payments<'a> {
         }
     }
 
-    /// Events of a partition before this offset are in the log no more; nobody has read them.
-    pub fn forget(&mut self, partition: i32, before: i64) {
-        let places = self.places.iter().filter(|place| place.partition == partition && place.offset < before);
+    /// These events of a partition are in the log no more, and nobody has read them.
+    pub fn forget(&mut self, partition: i32, offsets: Range<i64>) {
+        let places = self.places.iter().filter(|place| place.partition == partition && offsets.contains(&place.offset));
         self.gone.extend(places);
     }
 
-    /// What the first group has committed, by partition. The checker hears of it, and of what all others have.
+    /// From now on hosts are killed while generations change: they come back with the one before, or the one after.
+    pub fn killed_in_reloads(&mut self) {
+        self.killed_in_reloads = true;
+    }
+
+    /// From now on the broker may refuse outputs: their events may end as letters.
+    pub fn may_be_refused(&mut self) {
+        self.refusable = true;
+    }
+
+    /// What the first group has committed, by partition. The checker hears of it, and of what all others have. Positions that
+    /// an open transaction moves are waited for.
     pub fn committed(&mut self) -> Positions {
-        let Self { broker, input, streams, .. } = self;
-        streams.iter_mut().for_each(|stream| drop(stream.ask(broker, input)));
+        let Self { input, streams, ends, .. } = self;
+        streams.iter_mut().for_each(|stream| drop(stream.ask(input, ends)));
         streams[0].committed.last().cloned().unwrap_or_default()
     }
 
     /// How many events the group that is furthest behind has committed.
     pub fn total(&mut self) -> i64 {
-        let Self { broker, input, streams, .. } = self;
-        streams.iter_mut().map(|stream| stream.ask(broker, input).values().sum()).min().unwrap_or(0)
+        let Self { input, streams, ends, .. } = self;
+        streams.iter_mut().map(|stream| stream.ask(input, ends).values().sum()).min().unwrap_or(0)
     }
 
-    /// Waits until every group has committed so many events more than now.
+    /// Waits until every group has committed more events than this.
     ///
     /// # Panics
     /// When they haven't in time.
-    pub fn wait_for_more(&mut self, events: i64) {
-        let mark = self.total() + events;
-        wait_until("more is committed", SETTLE_DEADLINE, || self.total() >= mark);
+    pub fn wait_past(&mut self, events: usize) {
+        let what = format!("more than {events} events are committed");
+        wait_until(&what, SETTLE_DEADLINE, || self.total() > events as i64);
     }
 
     /// Something took the groups' unfinished work away, and nothing of it was taken up again: at least once, what is not
     /// committed now may be there twice.
     pub fn interrupted(&mut self) -> Positions {
-        let Self { broker, input, streams, .. } = self;
+        let Self { input, streams, ends, .. } = self;
         for stream in streams.iter_mut() {
-            let positions = stream.ask(broker, input);
+            let positions = stream.ask(input, ends);
             stream.interruptions.push(positions);
         }
         streams[0].interruptions.last().cloned().unwrap_or_default()
@@ -237,8 +273,8 @@ impl<'a> Payments<'a> {
 
     /// Looks at everything that can be read. No host writes; open transactions are waited for.
     pub fn look(&mut self) {
-        let Self { broker, input, streams, .. } = self;
-        streams.iter_mut().for_each(|stream| stream.look(broker, input));
+        let Self { broker, input, streams, ends, .. } = self;
+        streams.iter_mut().for_each(|stream| stream.look(broker, input, ends));
     }
 
     /// Waits until everything that was sent is committed, or gives up: the checker says it then.
@@ -260,43 +296,62 @@ impl<'a> Payments<'a> {
         groups.iter().for_each(|group| assert_eq!(self.broker.lag(group, &self.input), 0, "the lag of {group}"));
     }
 
-    /// Judges each group's run, and asserts that all is well. Everything is over.
+    /// Judges each group's run. Everything is over.
+    pub fn judge(&mut self) -> Vec<Verdict> {
+        self.look();
+        let judge = |index: usize| {
+            let verdict = self.run(index).check();
+            eprintln!("{}: {verdict}", self.streams[index].group);
+            verdict
+        };
+        (0..self.streams.len()).map(judge).collect()
+    }
+
+    /// As [`Self::judge`], and asserts that all is well.
     ///
     /// # Panics
     /// When it isn't.
-    pub fn assert(&mut self) -> Vec<Verdict> {
-        self.look();
-        let verdicts: Vec<_> =
-            (0..self.streams.len()).map(|index| (&self.streams[index].group, self.run(index).check())).collect();
-        for (group, verdict) in &verdicts {
-            eprintln!("{group}: {verdict}");
-        }
-        verdicts.iter().for_each(|(_, verdict)| verdict.assert());
-        verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+    pub fn assert(&mut self) {
+        self.judge().iter().for_each(Verdict::assert);
     }
 
     fn run(&self, index: usize) -> Run {
         let Stream { guarantee, committed, interruptions, looks, .. } = &self.streams[index];
+        let refused = self.refused(looks);
+        let mut interruptions = interruptions.clone();
+        if *guarantee == Guarantee::AtLeastOnce {
+            // A batch of records is refused whole: whoever had one in it runs again, wherever the group stands.
+            interruptions.extend(refused.iter().map(|_| Positions::new()));
+        }
         Run {
             guarantee: *guarantee,
-            events: self.events(),
+            events: self.events(&refused),
             committed: committed.clone(),
-            interruptions: interruptions.clone(),
+            interruptions,
             looks: looks.clone(),
+            killed_in_reloads: self.killed_in_reloads,
             usages: self.usages.clone(),
         }
     }
 
-    fn events(&self) -> Vec<Event> {
+    /// Where the events are that the broker refused outputs of, as the letters say.
+    fn refused(&self, looks: &[Look]) -> BTreeSet<Place> {
+        let letters = looks.last().into_iter().flat_map(|look| &look.topics[LETTERS].records);
+        letters.filter(|_| self.refusable).map(|letter| letter.origin.place).collect()
+    }
+
+    fn events(&self, refused: &BTreeSet<Place>) -> Vec<Event> {
         let event = |(number, &place): (usize, &Place)| {
             let products = match self.fate(number) {
                 _ if self.gone.contains(&place) => &[][..],
                 Fate::Passed => &[],
+                _ if refused.contains(&place) => &[(LETTERS, Product::Letter)],
                 Fate::Letter => &[(LETTERS, Product::Letter)],
                 Fate::Scored => &[(SCORED, Product::Output(0))],
                 Fate::Alerted => &[(SCORED, Product::Output(0)), (ALERTS, Product::Output(1))],
             };
-            Event { place, key: self.payment(number).key, products: products.to_vec() }
+            let key = self.payment(number).key;
+            Event { place, key, products: products.to_vec() }
         };
         self.places.iter().enumerate().map(event).collect()
     }
@@ -321,46 +376,50 @@ impl<'a> Payments<'a> {
     fn payment(&self, number: usize) -> Record {
         let (partition, turn) = (number % PARTITIONS, number / PARTITIONS);
         let card = format!("{partition}{:015}", turn % 50);
-        if let Some(order) = self.order(number) {
-            return Record::new(card, order);
-        }
+        let order = self.order(number);
         let (amount, mcc) = match self.fate(number) {
-            Fate::Passed => ("5.25", r#""mcc":"5462","#),
-            Fate::Letter => ("20", ""),
-            Fate::Scored => ("12.5", r#""mcc":"5462","#),
-            Fate::Alerted => ("9000", r#""mcc":"4829","#),
+            Fate::Passed => ("5.25", r#""mcc":"5462","#.to_owned()),
+            Fate::Letter if order == Some("large") => {
+                ("12.5", format!(r#""mcc":"5462","note":"{}","#, "x".repeat(LARGE_BYTES)))
+            }
+            Fate::Letter if order == Some("keyless") => ("12.5", r#""mcc":"5462","#.to_owned()),
+            Fate::Letter => ("20", String::new()),
+            Fate::Scored => ("12.5", r#""mcc":"5462","#.to_owned()),
+            Fate::Alerted => ("9000", r#""mcc":"4829","#.to_owned()),
         };
         let value = format!(
             r#"{{"id":"pay-{number:06}","card":"{card}","amount":{amount},"currency":"EUR","country":"DE","card_country":"DE",{mcc}"channel":"online","cardholder":{{"name":"Ada Example","email":"ada@example.com"}}}}"#
         );
-        Record::new(card, value)
+        match order {
+            None | Some("large") => Record::new(card, value),
+            Some("keyless") => Record::of(value),
+            Some(order) => Record::new(card, order),
+        }
     }
 }
 
 impl Stream {
-    fn new(broker: &Broker, setup: &Setup<'_>, guarantee: Guarantee) -> Self {
-        let topic = |(stem, partitions): &(&str, i32)| {
-            let settings = if *stem == TOPICS[LETTERS].0 { &[][..] } else { setup.output };
-            broker.topic_with(stem, *partitions, settings)
-        };
+    fn new(broker: &Broker, guarantee: Guarantee) -> Self {
+        let topic = |(stem, partitions): &(&str, i32)| broker.topic(stem, *partitions);
         let (group, topics) = (broker.unique(&format!("{guarantee}")), TOPICS.iter().map(topic).collect());
-        Self { guarantee, group, topics, committed: Vec::new(), interruptions: Vec::new(), looks: Vec::new() }
+        let asked = Committed::of(broker.servers(), &group);
+        Self { guarantee, group, asked, topics, committed: Vec::new(), interruptions: Vec::new(), looks: Vec::new() }
     }
 
     /// Asks where the group stands.
-    fn ask(&mut self, broker: &Broker, input: &str) -> Positions {
-        let offsets = records::committed(broker.servers(), &self.group, input);
+    fn ask(&mut self, input: &str, ends: &Positions) -> Positions {
+        let offsets = self.asked.ask(input, ends.keys().copied());
         let positions: Positions =
-            offsets.into_iter().map(|(partition, (offset, _))| (partition, offset.unwrap_or(0))).collect();
+            offsets.into_iter().map(|(partition, offset)| (partition, offset.unwrap_or(0))).collect();
         self.committed.push(positions.clone());
         positions
     }
 
-    fn look(&mut self, broker: &Broker, input: &str) {
+    fn look(&mut self, broker: &Broker, input: &str, ends: &Positions) {
         for topic in &self.topics {
             records::wait_for_rest(broker.servers(), topic);
         }
-        let committed = self.ask(broker, input);
+        let committed = self.ask(input, ends);
         let topics = self.topics.iter().zip(TOPICS).enumerate();
         let topics = topics.map(|(number, (name, (_, partitions)))| {
             let records = broker.consume_all(name);
@@ -393,14 +452,14 @@ fn check_contents(topic: usize, records: &[Record]) {
 fn config(broker: &Broker, setup: &Setup<'_>, input: &str, streams: &[Stream]) -> String {
     let Setup { shards, group: more, client, .. } = setup;
     // A member that was killed is missed soon, so that its partitions go on.
-    let session = if broker.is_embedded() { 2000 } else { 6000 };
     let table = format!(
-        "[broker]\nclient = {{ \"session.timeout.ms\" = \"{session}\", \"heartbeat.interval.ms\" = \"500\"{client} }}"
+        "[broker]\nclient = {{ \"session.timeout.ms\" = \"6000\", \"heartbeat.interval.ms\" = \"500\"{client} }}"
     );
     let mut config = broker.config().replacen("[broker]", &table, 1);
     if let Some(servers) = &setup.servers {
         config = config.replacen(broker.servers(), servers, 1);
     }
+    config += setup.tables;
     config += "\n[plugin.mask]\nconfig = { fields = { \"cardholder.email\" = \"email\" } }\n";
     let (first, is_order) = match setup.orders {
         [] => ("", ""),

@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -108,7 +109,16 @@ pub(crate) fn client(servers: &str) -> ClientConfig {
 /// # Panics
 /// When it doesn't take one of them in time.
 pub fn produce(servers: &str, topic: &str, records: impl IntoIterator<Item = Record>) {
+    produce_in(servers, topic, records, 10_000);
+}
+
+/// As [`produce`], in batches of so many records at most: a broker gives away whole batches.
+///
+/// # Panics
+/// When the broker doesn't take one of them in time.
+pub fn produce_in(servers: &str, topic: &str, records: impl IntoIterator<Item = Record>, batch: usize) {
     let producer: BaseProducer = client(servers)
+        .set("batch.num.messages", batch.to_string())
         .set("enable.idempotence", "true")
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "5")
@@ -210,38 +220,63 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
     found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()
 }
 
+/// Asks where a group stands, again and again, by the same client.
+pub struct Committed {
+    consumer: BaseConsumer,
+}
+
+impl std::fmt::Debug for Committed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committed").finish_non_exhaustive()
+    }
+}
+
+impl Committed {
+    /// Of this group.
+    ///
+    /// # Panics
+    /// When there can't be a client.
+    pub fn of(servers: &str, group: &str) -> Self {
+        Self { consumer: client(servers).set("group.id", group).create().expect("a consumer") }
+    }
+
+    /// What the group has committed of these partitions, where it has. Positions that an open transaction moves are waited
+    /// for, and so is a broker that is away.
+    ///
+    /// # Panics
+    /// When the broker doesn't say in time.
+    pub fn ask(&self, topic: &str, partitions: impl IntoIterator<Item = i32>) -> BTreeMap<i32, Option<i64>> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        // A group's coordinator moves, or loads, for a moment, on a broker that is starved.
+        let offsets = wait_for("the group's coordinator answers", DEADLINE, || {
+            let offsets = self.consumer.committed_offsets(list.clone(), DEADLINE);
+            let may_pass = |error: &KafkaError| {
+                use RDKafkaErrorCode::{BrokerTransportFailure, CoordinatorLoadInProgress, NotCoordinator};
+                let code = error.rdkafka_error_code();
+                matches!(code, Some(BrokerTransportFailure | CoordinatorLoadInProgress | NotCoordinator))
+            };
+            if offsets.as_ref().is_err_and(may_pass) { None } else { Some(offsets.expect("the group's offsets")) }
+        });
+        let offset = |element: &TopicPartitionListElem<'_>| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        offsets.elements().iter().map(|element| (element.partition(), offset(element))).collect()
+    }
+}
+
 /// For each partition, the offset that a group committed, if it did, and the end of the partition.
 ///
 /// # Panics
 /// When the broker doesn't say.
 pub fn committed(servers: &str, group: &str, topic: &str) -> BTreeMap<i32, (Option<i64>, i64)> {
-    let consumer: BaseConsumer = client(servers).set("group.id", group).create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    for partition in partitions(&consumer, topic) {
-        list.add_partition(topic, partition);
-    }
-    // A group's coordinator moves, or loads, for a moment, on a broker that is starved.
-    let offsets = wait_for("the group's coordinator answers", DEADLINE, || {
-        let offsets = consumer.committed_offsets(list.clone(), DEADLINE);
-        let is_moving = |error: &KafkaError| {
-            use RDKafkaErrorCode::{CoordinatorLoadInProgress, NotCoordinator};
-            matches!(error.rdkafka_error_code(), Some(CoordinatorLoadInProgress | NotCoordinator))
-        };
-        if offsets.as_ref().is_err_and(is_moving) { None } else { Some(offsets.expect("the group's offsets")) }
-    });
-    offsets
-        .elements()
-        .iter()
-        .map(|element| {
-            let partition = element.partition();
-            let (_, end) = consumer.fetch_watermarks(topic, partition, DEADLINE).expect("the partition's end");
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            (partition, (offset, end))
-        })
-        .collect()
+    let asked = Committed::of(servers, group);
+    let offsets = asked.ask(topic, partitions(&asked.consumer, topic));
+    let end = |partition| asked.consumer.fetch_watermarks(topic, partition, DEADLINE).expect("the partition's end").1;
+    offsets.into_iter().map(|(partition, offset)| (partition, (offset, end(partition)))).collect()
 }
 
 /// Waits until no transaction is open in a topic: whatever will ever be read of what was written can be read.

@@ -64,6 +64,8 @@ struct State {
     refusing: bool,
     silent: bool,
     rules: Vec<Arc<Rule>>,
+    /// How many frames passed, by the keys of requests and by their way.
+    passed: HashMap<(i16, Side), usize>,
     /// By their numbers.
     links: HashMap<u64, Arc<Link>>,
     next_link: u64,
@@ -118,21 +120,26 @@ impl Proxy {
     /// Holds the next so many requests of a kind back, or their answers, until they are released; they go to where they were
     /// meant to go then, though who waited for them may have gone.
     pub fn hold(&self, side: Side, key: ApiKey, times: usize) -> Held {
-        self.add(side, key, times, What::Hold)
+        self.add(side, key, 0, times, What::Hold)
+    }
+
+    /// As [`Self::hold`], of all but the next few.
+    pub fn hold_all_but(&self, spared: usize, side: Side, key: ApiKey) -> Held {
+        self.add(side, key, spared, usize::MAX, What::Hold)
     }
 
     /// The next so many requests of a kind, or their answers, come so much later.
     pub fn delay_each(&self, side: Side, key: ApiKey, times: usize, delay: Duration) -> Held {
-        self.add(side, key, times, What::Delay(delay))
+        self.add(side, key, 0, times, What::Delay(delay))
     }
 
     /// Loses the next so many requests of a kind, or their answers, with their connection.
     pub fn lose(&self, side: Side, key: ApiKey, times: usize) -> Held {
-        self.add(side, key, times, What::Lose)
+        self.add(side, key, 0, times, What::Lose)
     }
 
-    fn add(&self, side: Side, key: ApiKey, times: usize, what: What) -> Held {
-        let rule = Arc::new(Rule::new(side, key, times, what));
+    fn add(&self, side: Side, key: ApiKey, spared: usize, times: usize, what: What) -> Held {
+        let rule = Arc::new(Rule::new(side, key, spared, times, what));
         self.shared.state().rules.push(Arc::clone(&rule));
         Held(rule)
     }
@@ -150,6 +157,11 @@ impl Proxy {
             }
             whole
         });
+    }
+
+    /// How many requests of a kind passed so far, or answers to them.
+    pub fn passed(&self, side: Side, key: ApiKey) -> usize {
+        self.shared.state().passed.get(&(key as i16, side)).copied().unwrap_or(0)
     }
 
     /// What happened so far.
@@ -232,10 +244,11 @@ impl Shared {
             (state.rules.iter().find(|rule| rule.takes(side, key)).cloned(), wait)
         };
         std::thread::sleep(wait);
-        match rule {
-            None => Passage::Through,
-            Some(rule) => rule.pass(|| self.stopped.load(Ordering::Relaxed)),
+        let passage = rule.map_or(Passage::Through, |rule| rule.pass(|| self.stopped.load(Ordering::Relaxed)));
+        if passage == Passage::Through {
+            *self.state().passed.entry((key as i16, side)).or_default() += 1;
         }
+        passage
     }
 }
 

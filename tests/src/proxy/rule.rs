@@ -8,7 +8,7 @@ use super::{ApiKey, LOOK_INTERVAL, Passage};
 use crate::wait::{DEADLINE, wait_until};
 
 /// Which way a frame goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// To the broker.
     Request,
@@ -30,21 +30,26 @@ pub(super) struct Rule {
     side: Side,
     key: ApiKey,
     what: What,
+    /// How many pass before.
+    spared: AtomicUsize,
     left: AtomicUsize,
     met: AtomicUsize,
     released: AtomicBool,
 }
 
 impl Rule {
-    pub(super) fn new(side: Side, key: ApiKey, times: usize, what: What) -> Self {
-        let (left, met) = (AtomicUsize::new(times), AtomicUsize::new(0));
-        Self { side, key, what, left, met, released: AtomicBool::new(false) }
+    pub(super) fn new(side: Side, key: ApiKey, spared: usize, times: usize, what: What) -> Self {
+        let [spared, left, met] = [spared, times, 0].map(AtomicUsize::new);
+        Self { side, key, what, spared, left, met, released: AtomicBool::new(false) }
     }
 
     /// Whether the rule is for such a frame, which it then has taken.
     pub(super) fn takes(&self, side: Side, key: ApiKey) -> bool {
         let is_meant = self.side == side && self.key == key && !self.released.load(Ordering::Acquire);
         let less = |left: usize| left.checked_sub(1);
+        if is_meant && self.spared.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok() {
+            return false;
+        }
         is_meant && self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
 

@@ -47,7 +47,9 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
             test.env(THREADS_VARIABLE, (cores * THREADS_PER_CORE).to_string());
         }
         match &kafka {
-            Some(kafka) => test.env(kafka::VARIABLE, kafka.address()),
+            Some(kafka) => {
+                test.env(kafka::VARIABLE, kafka.address()).env(kafka::JARS_VARIABLE, kafka::jars(interrupt)?)
+            }
             None => test.args(["--", "--skip", &format!("::{}", tally::ON_KAFKA)]),
         };
         run_tests(test, interrupt)

@@ -1,0 +1,87 @@
+//! The network as a whole: away, silent, slow, narrow, unsteady.
+
+use std::time::Duration;
+
+use midplane_tests::on_each_broker;
+use midplane_tests::payments::{Payments, Setup};
+use midplane_tests::proxy::Proxy;
+
+use crate::case::{Case, both};
+
+/// Longer than sessions last.
+const OUTAGE: Duration = Duration::from_secs(7);
+
+on_each_broker!(
+    fn a_broker_that_is_away_at_the_start(broker: &Broker) {
+        let proxy = Proxy::start(broker.servers());
+        let mut payments = Payments::with(broker, &Setup { servers: Some(proxy.servers().to_owned()), ..both() });
+        payments.send_up_to(1000);
+        proxy.refuse();
+        let folder = payments.folder();
+        let host = folder.spawn(&[]);
+        host.wait_for_entry("The broker does not answer; waiting for it.");
+        assert_eq!(host.get("/readyz").code, 503);
+        assert!(proxy.tally().refused > 0);
+        proxy.heal();
+        host.wait_ready();
+        payments.wait_settled();
+        assert_eq!(host.stop(), Some(0));
+        payments.assert();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_that_is_away_in_between(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.pile_up();
+        case.be_away_for(OUTAGE);
+        assert!(case.proxy.tally().refused > 0);
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_that_is_silent(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.pile_up();
+        case.be_silent_for(OUTAGE);
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_that_is_slow(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.proxy.delay(Duration::from_millis(50));
+        case.work();
+        case.payments.wait_settled();
+        assert!(case.proxy.tally().delayed > 20, "{:?}", case.proxy.tally());
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_behind_a_narrow_line(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        let before = case.payments.sent();
+        case.proxy.throttle(300_000);
+        case.work();
+        case.payments.wait_past(before);
+        assert!(case.proxy.tally().throttled > 20, "{:?}", case.proxy.tally());
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_behind_an_unsteady_line(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.pile_up();
+        case.be_unsteady(12);
+        case.finish();
+    }
+);

@@ -1,0 +1,130 @@
+//! Topics that are missing, change, or take no more what they took.
+
+use midplane::config::model::Guarantee;
+use midplane_tests::payments::Setup;
+use midplane_tests::wait::{DEADLINE, wait_until};
+use midplane_tests::{Broker, access, on_each_broker};
+
+use crate::case::{BOTH, Case, EVENTS, both, exactly_once};
+
+on_each_broker!(
+    fn a_topic_that_is_made_later(broker: &Broker) {
+        let mut case = Case::idle(broker, Setup { late: true, ..both() });
+        case.host.wait_for_entry("A topic that is to be read does not exist; it is read once it does.");
+        case.payments.create_input();
+        case.work();
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn partitions_that_are_added(broker: &Broker) {
+        let client = ", \"topic.metadata.refresh.interval.ms\" = \"1000\"";
+        let mut case = Case::start(broker, Setup { client, ..both() });
+        case.work();
+        broker.grow(&case.payments.input, 6);
+        case.payments.widen(6);
+        case.work();
+        case.finish();
+    }
+);
+
+/// Letters of a kind that the group of a guarantee wrote.
+fn count(broker: &Broker, topic: &str, kind: &str) -> usize {
+    let letters = broker.consume_all(topic);
+    letters.iter().filter(|letter| letter.header_text("midplane-error-kind") == Some(kind)).count()
+}
+
+fn letter_topics(case: &Case<'_>) -> Vec<String> {
+    BOTH.iter().map(|&guarantee| case.payments.topics(guarantee)[2].clone()).collect()
+}
+
+/// The embedded broker's topics all take the same.
+mod outputs_that_are_too_large_since_a_moment_ago {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let mut case = Case::idle(&broker, Setup { orders: &["large"], ..exactly_once() });
+        case.host.wait_ready();
+        // The host has asked what the topics take. Small records suffer where they travel with large ones.
+        case.payments.may_be_refused();
+        let [scored, _, letters] = case.payments.topics(Guarantee::ExactlyOnce) else { panic!("three topics") };
+        let letters = letters.clone();
+        broker.alter(scored, &[("max.message.bytes", "20000")]);
+        case.work();
+        case.finish();
+        assert!(count(&broker, &letters, "too-large") >= EVENTS / 97);
+    }
+}
+
+/// The embedded broker guards nothing.
+mod outputs_that_are_forbidden {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let mut case = Case::start(&broker, exactly_once());
+        let alerts = case.payments.topics(Guarantee::ExactlyOnce)[1].clone();
+        let is_guarded = access::forbid_writing(broker.servers(), &alerts);
+        assert!(is_guarded, "this Kafka knows no rules of access: `cargo xtask kafka` runs one that does");
+        case.work();
+        // Somebody has to see to it: until then the events wait, and none of them is a letter.
+        case.host.wait_for_entry("A message was not written: its event runs again.");
+        access::allow_writing(broker.servers(), &alerts);
+        case.finish();
+    }
+}
+
+/// The embedded broker deletes by age alone.
+mod records_that_are_gone {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        const HALT: &str = "out_of_range = \"halt\"";
+        let broker = Broker::kafka();
+        let mut case = Case::start(&broker, Setup { group: HALT, ..both() });
+        case.leave();
+        let before = case.payments.committed()[&0] + 50;
+        case.payments.send_up_to(case.payments.sent() + 4 * EVENTS);
+        broker.delete_records(&case.payments.input, 0, before);
+        case.payments.forget(0, before - 50..before);
+        case.start_again();
+        let halted = "The committed offset is not in the log any more: the partition halts (`out_of_range`).";
+        wait_until("both groups halt there", DEADLINE, || case.host.entries(halted).len() == 2);
+        // Only there.
+        let quarter = case.payments.sent() as i64 / 4;
+        wait_until("all others go on", DEADLINE, || case.payments.total() > 2 * quarter);
+        assert!(case.payments.committed()[&0] < before, "a partition that halts passes nothing");
+        case.leave();
+        case.folder.write(&case.payments.config().replace(HALT, "out_of_range = \"earliest\""));
+        case.start_again();
+        case.finish();
+    }
+}
+
+/// The embedded broker takes events without a key everywhere.
+mod outputs_that_are_rejected {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let mut case = Case::idle(&broker, Setup { orders: &["keyless"], ..both() });
+        for guarantee in BOTH {
+            let scored = &case.payments.topics(*guarantee)[0];
+            // A topic that is compacted takes nothing without a key. This one is, but not before the test has ended.
+            broker.alter(scored, &[("cleanup.policy", "compact"), ("min.compaction.lag.ms", "86400000")]);
+        }
+        case.payments.may_be_refused();
+        case.work();
+        let topics = letter_topics(&case);
+        case.finish();
+        for topic in topics {
+            assert!(count(&broker, &topic, "rejected") >= EVENTS / 97);
+        }
+    }
+}

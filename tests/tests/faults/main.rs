@@ -44,6 +44,7 @@ mod brokers;
 mod case;
 mod disks;
 mod hosts;
+mod long;
 mod network;
 mod plugins;
 mod requests;

@@ -21,8 +21,13 @@ cargo quickstart [--once]
 
 cargo verify [--without-kafka]
     Checks everything that must hold: format, clippy, docs, and all tests, on the embedded broker and on Apache Kafka.
-    Kafka is fetched with Maven and run with Java 17, or is the one that MIDPLANE_TEST_BROKERS=HOST:PORT names.
+    Kafka is fetched with Maven and run with Java 17, or is the one that MIDPLANE_TEST_BROKERS=HOST:PORT names; tests that
+    kill their Kafka run one of their own in any case.
     --without-kafka leaves its tests out, and is the only way to.
+
+cargo verify --long [--seed N] [--minutes M]
+    Random faults for so many minutes (10 unless said otherwise), on both brokers at once, instead of the checks. Prints
+    the seed, and at the end what happened and what became of the events; the reports are in target/faults.
 
 cargo xtask plugins [--examples]
     Builds the example plugins and those that tests use, or the examples alone, into target/plugins.
@@ -48,6 +53,10 @@ fn main() -> ExitCode {
         ["quickstart", "--once"] => quickstart::run(&interrupt, true),
         ["verify"] => verify::run(&interrupt, true),
         ["verify", "--without-kafka"] => verify::run(&interrupt, false),
+        ["verify", "--long", rest @ ..] => match long(rest) {
+            Ok(long) => verify::run_long(&interrupt, long),
+            Err(failure) => return fail(&format!("{failure}\n\n{HELP}"), 2),
+        },
         ["plugins"] => plugins::build(&interrupt, plugins::Which::All),
         ["plugins", "--examples"] => plugins::build(&interrupt, plugins::Which::Examples),
         ["bench", rest @ ..] => bench::run(&interrupt, rest),
@@ -64,6 +73,21 @@ fn main() -> ExitCode {
         Err(_) if interrupt.raised() => fail("interrupted", 130),
         Err(failure) => fail(&failure, 1),
     }
+}
+
+/// Reads what follows `--long`.
+fn long(args: &[&str]) -> Result<verify::Long, Failure> {
+    let mut long = verify::Long { seed: None, minutes: 10 };
+    for pair in args.chunks(2) {
+        let [name, value] = pair else { return Err(format!("`{}` takes a number", pair.join(" "))) };
+        let number = value.parse().map_err(|_| format!("`{name}` takes a number, not `{value}`"))?;
+        match *name {
+            "--seed" => long.seed = Some(number),
+            "--minutes" => long.minutes = number,
+            unknown => return Err(format!("no option `{unknown}` of `--long`")),
+        }
+    }
+    Ok(long)
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {

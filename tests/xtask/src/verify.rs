@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::kafka::{self, Data, Kafka};
 use crate::plugins::{self, Which};
@@ -12,6 +12,9 @@ use crate::{Failure, cargo};
 
 /// Where tests find the host (`tests/src/binary.rs`).
 const BINARY_VARIABLE: &str = "MIDPLANE_BINARY";
+/// What the long form is told by (`tests/tests/faults/long.rs`).
+const SEED_VARIABLE: &str = "MIDPLANE_TEST_SEED";
+const MINUTES_VARIABLE: &str = "MIDPLANE_TEST_MINUTES";
 
 /// How many tests run at once in a test program, where nobody says otherwise: the harness' own variable.
 const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
@@ -56,6 +59,34 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
     })?;
     drop(kafka);
     conclude(&tally, with_kafka, begin.elapsed())
+}
+
+/// What the long form is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Long {
+    /// Where chance begins; any, if nobody says.
+    pub(crate) seed: Option<u64>,
+    /// For how long, on each broker.
+    pub(crate) minutes: u64,
+}
+
+/// Random faults, instead of the tests, with a report of what became of the events.
+pub(crate) fn run_long(interrupt: &Interrupt, long: Long) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = long.seed.unwrap_or(now.as_secs());
+    eprintln!("seed {seed}: `cargo verify --long --seed {seed}` repeats it");
+    let kafka = step("Apache Kafka", || Kafka::find_or_start(interrupt, Data::Target))?;
+    step("plugins", || plugins::build(interrupt, Which::All))?;
+    step("build", || cargo(interrupt, &["build", "--workspace", "--all-targets"], &[]))?;
+    step("faults", || {
+        let mut test = cargo::command()?;
+        test.args(["test", "--workspace", "--test", "faults", "--", "--ignored", "--nocapture", "--test-threads", "2"]);
+        test.env(BINARY_VARIABLE, cargo::host_binary()?).env(kafka::VARIABLE, kafka.address());
+        test.env(kafka::JARS_VARIABLE, kafka::jars(interrupt)?);
+        test.env(SEED_VARIABLE, seed.to_string()).env(MINUTES_VARIABLE, long.minutes.to_string());
+        cargo::run("a schedule", &mut test, interrupt)
+    })
+    .map_err(|failure| format!("{failure}; the reports are in `target/faults`"))
 }
 
 /// Runs one step, and says what it is and how long it took.

@@ -94,7 +94,7 @@ on_each_broker!(
         let sent = load.dry_up();
         setting.wait_settled(&format!("group-{rounds}"), "in");
         let _log = host.stop();
-        load.collect().assert_nothing_lost(sent);
+        load.collect().assert_nothing_lost(sent, rounds);
     }
 );
 

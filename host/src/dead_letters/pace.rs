@@ -78,15 +78,12 @@ impl Pace {
         }
     }
 
-    /// How long there is no room.
+    /// How long there is no room: by the time that parts are apart, what was done first is long enough ago where all is used up.
     pub fn wait(&self, now: Duration) -> Duration {
-        let (Some(rate), Some((first, _)), Some((last, _))) = (self.rate, self.recent.front(), self.recent.back())
-        else {
-            return Duration::ZERO;
-        };
-        let spaced = *last + rate.per * rate.part() / rate.letters;
-        let free = if self.done >= rate.letters { *first + rate.per } else { Duration::ZERO };
-        spaced.max(free).saturating_sub(now)
+        match (self.rate, self.recent.back()) {
+            (Some(rate), Some((last, _))) => (*last + rate.per * rate.part() / rate.letters).saturating_sub(now),
+            _ => Duration::ZERO,
+        }
     }
 
     /// So many letters are done.

@@ -57,6 +57,22 @@ on_each_broker!(
     }
 );
 
+on_each_broker!(
+    fn a_host_whose_inputs_are_missing_is_ready_and_reads_them_once_they_are_there(broker: &Broker) {
+        let [input, output, group] = ["in", "out", "start"].map(|stem| broker.unique(stem));
+        broker.create(&output, 1, &[]);
+        let route = format!(
+            "[routes.start]\nfrom = '{input}'\nto = '{output}'\ngroup = '{group}'\nfailure = {{ dead_letter = '{output}' }}\n"
+        );
+        let folder = Folder::new(&format!("{}\n{route}", broker.config()));
+        let host = folder.start();
+        broker.create(&input, 1, &[]);
+        broker.produce(&input, [Record::of("1")]);
+        assert_eq!(broker.consume(&output, 1)[0].text(), "1");
+        assert_eq!(host.stop(), Some(0));
+    }
+);
+
 #[test]
 fn a_broker_that_is_away_is_waited_for() {
     let unused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");

@@ -65,6 +65,10 @@ impl Flow {
             Happening::Error { code, fatal: true, message } => Err(kafka::Error::Fatal { code, message }),
             Happening::Error { code, message, .. } => {
                 tracing::warn!(error = %code, message, "The consumer reports an error.");
+                if code == Code::UNKNOWN_TOPIC_OR_PARTITION {
+                    // A client whose topics are all missing joins no group before there is one: it has what it can have.
+                    self.health.assigned();
+                }
                 Ok(())
             }
         }

@@ -141,7 +141,8 @@ impl Loop {
             |partitions: &[Partition]| partitions.iter().map(|(topic, n)| (topic.to_string(), *n)).collect::<Vec<_>>();
         match happening {
             Happening::Assign(partitions) => {
-                let positions = start::positions(&mut self.consumer, &partitions, &HashMap::new(), |_| String::new(), PATIENCE)?;
+                let positions =
+                    start::positions(&mut self.consumer, &partitions, &HashMap::new(), |_| String::new(), PATIENCE)?;
                 self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))
             }
             Happening::Revoke { partitions, .. } => {

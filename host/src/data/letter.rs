@@ -181,7 +181,7 @@ mod tests {
         check(0, 0, Cut::Nothing);
         check(500, 500, Cut::Nothing);
         check(500, 1_500, Cut::Value);
-        check(1_500, 1_500, Cut::Event);
+        check(1_900, 1_500, Cut::Event);
         check(3_000, 1, Cut::Event);
     }
 

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use crate::plugins;
 use crate::records::{self, Record};
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, wait_until};
 
 /// The environment variable that names Apache Kafka's `host:port`. `cargo verify` starts one and sets it.
 pub const VARIABLE: &str = "MIDPLANE_TEST_BROKERS";
@@ -153,6 +153,8 @@ impl Broker {
         for result in self.ask(|admin, options| admin.create_topics([&topic], options)) {
             result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be made: {error}"));
         }
+        // A node that is busy hears later of a topic than whoever made it.
+        wait_until("the topic is there", DEADLINE, || records::leaders(&self.servers, name) == partitions as usize);
     }
 
     /// Deletes a topic: for those so large that they would be a burden to the tests that follow.

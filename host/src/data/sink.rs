@@ -33,6 +33,8 @@ const LEARNED_BYTES_MIN: usize = 1 << 10;
 /// output names a partition of which isn't known to be there.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the log says the same of a topic, at most.
+const SAY_INTERVAL: Duration = Duration::from_secs(1);
 /// Records in flight before nothing more is begun.
 const RECORDS_MAX: usize = 50_000;
 
@@ -60,6 +62,21 @@ struct Output {
     partitions: Option<u32>,
     /// When it was asked.
     looked: Option<Instant>,
+    /// What the log said of it last, and how often it would have since.
+    said: Option<(Instant, Code)>,
+    unsaid: u64,
+}
+
+impl Output {
+    /// Whether the log is to say that a message met an error, and how many others met it since it last did.
+    fn say(&mut self, code: Code) -> Option<u64> {
+        if self.said.is_some_and(|(at, said)| said == code && at.elapsed() < SAY_INTERVAL) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some((Instant::now(), code));
+        Some(std::mem::take(&mut self.unsaid))
+    }
 }
 
 /// Which event something is produced for.
@@ -184,6 +201,8 @@ impl Sink {
             refuses_times: [false; 2],
             partitions: None,
             looked: None,
+            said: None,
+            unsaid: 0,
         });
         Ok(())
     }
@@ -498,11 +517,15 @@ fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, kind: Kin
             Refusal::Rejected
         }
         _ => {
-            tracing::warn!(topic = output.name, error = %code, ?kind, "A message was not written: its event runs again.");
+            if let Some(more) = output.say(code) {
+                tracing::warn!(topic = output.name, error = %code, ?kind, more, "A message was not written: its event runs again.");
+            }
             return Outcome::Failed;
         }
     };
-    tracing::warn!(topic = output.name, error = %code, bytes, ?kind, "A message was refused.");
+    if let Some(more) = output.say(code) {
+        tracing::warn!(topic = output.name, error = %code, bytes, ?kind, more, "A message was refused.");
+    }
     match kind {
         Kind::Letter { .. } => Outcome::Failed,
         Kind::Output => Outcome::Refused { output: number, reason },

@@ -8,7 +8,7 @@ use midplane_tests::wait::{DEADLINE, wait_until};
 use midplane_tests::{Broker, Folder, Host, Record, http, plugins, records};
 use serde_json::Value;
 
-/// `subject` fails as its events say, into letters; `copy` is in another group.
+/// `subject` fails as its events say, into letters, however many: no breaker stops it. `copy` is in another group.
 pub(crate) const ROUTES: &str = r#"
 [plugins]
 directory = "plugins"
@@ -19,7 +19,7 @@ from = "in~"
 through = "subject"
 to = "out~"
 group = "group~"
-failure = { dead_letter = "letters~", attempts = 1 }
+failure = { dead_letter = "letters~", attempts = 1, breaker = false }
 
 [routes.copy]
 from = "in~"

@@ -43,9 +43,11 @@ fn killed(mut own: Own) {
     let mut case = Case::start(&broker, both());
     case.payments.interrupted();
     case.pile_up();
+    // Asking waits for a transaction's end to be complete. A single Kafka that is killed before, when it has said so and not done
+    // it, may leave the group's positions unknown for minutes after its restart.
+    assert!(case.payments.total() < case.payments.sent() as i64, "the kill fell outside of the work");
     own.kill();
     own.start();
-    assert!(case.payments.total() < case.payments.sent() as i64, "the kill fell outside of the work");
     case.finish();
 }
 

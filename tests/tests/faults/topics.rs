@@ -93,7 +93,7 @@ mod records_that_are_gone {
         broker.delete_records(&case.payments.input, 0, before);
         case.payments.forget(0, before - 50..before);
         case.start_again();
-        let halted = "The committed offset is not in the log any more: the partition halts (`out_of_range`).";
+        let halted = "A partition can't be read on.";
         wait_until("both groups halt there", DEADLINE, || case.host.entries(halted).len() == 2);
         // Only there.
         let quarter = case.payments.sent() as i64 / 4;

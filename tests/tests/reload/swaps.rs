@@ -20,7 +20,7 @@ const WARM_UP: u32 = 100;
 const GROWTH_KIB_MAX: f64 = 1.0;
 /// beside what an allocator holds more at one time than at another: the system's, and the program's own.
 const NOISE_KIB: f64 = 512.0;
-const OWN_NOISE_KIB: f64 = 16_384.0;
+const OWN_NOISE_KIB: f64 = 32_768.0;
 
 const COURSE: Course = Course { from: "in", to: "out", rate: 1000, outputs: 2 };
 

@@ -100,7 +100,7 @@ impl Flow {
             Ok(positions) => positions,
             Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "The group's offsets could not be read; trying again.");
+                tracing::warn!(shard = self.name, %error, "The group's offsets could not be read; trying again.");
                 return Ok(());
             }
         };

@@ -173,6 +173,7 @@ fn why(view: &PartitionView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
     use crate::control::partitions::Condition;
 
@@ -185,24 +186,7 @@ mod tests {
     }
 
     fn view(number: i32, state: Condition) -> PartitionView {
-        PartitionView {
-            group: "payments".to_owned(),
-            topic: "in".to_owned(),
-            partition: number,
-            shard: "payments/0".to_owned(),
-            state,
-            why: None,
-            since: None,
-            until: None,
-            attempt: None,
-            route: None,
-            plugin: None,
-            kind: None,
-            message: None,
-            position: 42,
-            committed: Some(42),
-            lag: Some(0),
-        }
+        testing::partition("in", number, state)
     }
 
     #[test]

@@ -229,24 +229,7 @@ mod tests {
     }
 
     fn partitions() -> Partitions {
-        let view = |number, state| PartitionView {
-            group: "payments".to_owned(),
-            topic: "payments".to_owned(),
-            partition: number,
-            shard: "payments/0".to_owned(),
-            state,
-            why: None,
-            since: None,
-            until: None,
-            attempt: None,
-            route: None,
-            plugin: None,
-            kind: None,
-            message: None,
-            position: 3,
-            committed: Some(3),
-            lag: None,
-        };
+        let view = |number, state| testing::partition("payments", number, state);
         let since = "2026-01-03T08:00:00Z".to_owned();
         let breaker =
             BreakerView { route: "large".to_owned(), shard: "payments/0".to_owned(), next_try: since.clone() };

@@ -10,6 +10,7 @@ use crate::control::order::{self, Done, Order, Refusal};
 use crate::control::overview::{
     CandidateView, DecisionKind, DecisionView, GenerationView, GroupView, Held, Overview, PluginView, VersionView,
 };
+use crate::control::partitions::{Condition, PartitionView};
 use crate::control::status::{self, Listen, Status};
 
 const FIRST: &str = "2026-01-01T00:00:00Z";
@@ -137,5 +138,27 @@ impl Surface {
         let config_sha256 = overview.config_sha256.clone();
         self.status.overview(Arc::new(overview));
         self.status.serves(status::Generation { number, hash, config_sha256, plugins: Default::default() });
+    }
+}
+
+/// A partition of the group `payments` that stands so, without anything that would say why.
+pub(super) fn partition(topic: &str, number: i32, state: Condition) -> PartitionView {
+    PartitionView {
+        group: "payments".to_owned(),
+        topic: topic.to_owned(),
+        partition: number,
+        shard: "payments/0".to_owned(),
+        state,
+        why: None,
+        since: None,
+        until: None,
+        attempt: None,
+        route: None,
+        plugin: None,
+        kind: None,
+        message: None,
+        position: 42,
+        committed: Some(42),
+        lag: Some(0),
     }
 }

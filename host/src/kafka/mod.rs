@@ -3,9 +3,9 @@
 //!
 //! A shard has a [`Consumer`] and a [`Producer`], and uses them from its thread alone.
 
-mod access;
 pub mod batch;
 pub mod consumer;
+mod describe;
 pub mod error;
 pub mod headers;
 mod message;
@@ -13,17 +13,16 @@ mod native;
 pub mod producer;
 pub mod settings;
 pub mod start;
-mod topic_ids;
 pub mod topics;
 mod transaction;
 
 pub use batch::{Batch, Entry, Place, Record, TopicKey};
 pub use consumer::{Committed, Consumer, Happening, Partition};
+pub use describe::TopicId;
 pub use error::{Code, Error};
 pub use headers::{HeadersRef, OwnedHeaders};
 pub use message::headers_of;
 pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
 pub use settings::{AdminSettings, Connection, ConsumerSettings, ProducerSettings};
-pub use topic_ids::TopicId;
 pub use topics::{NewTopic, TopicInfo, Topics};
 pub use transaction::{Ending, TransactionError};

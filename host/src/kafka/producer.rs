@@ -13,6 +13,7 @@ use rdkafka::bindings as rdsys;
 use rdsys::rd_kafka_vtype_t as vtype;
 
 use super::consumer::answered;
+use super::describe;
 use super::error::{Code, Error};
 use super::headers::{HeadersRef, OwnedHeaders};
 use super::native::{Client, Event, Kind, Queue, c_string, timeout_ms};
@@ -255,6 +256,18 @@ impl Producer {
             count
         };
         Ok(count.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0))
+    }
+
+    /// The largest batch of records that a topic takes, in bytes, as the broker says now; `None` where it doesn't say.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time, or refuses.
+    ///
+    /// # Panics
+    /// Where the topic is another producer's.
+    pub fn batch_bytes_max(&self, topic: Topic, timeout: Duration) -> Result<Option<usize>, Error> {
+        let sizes = describe::batch_bytes_max(&self.client, &[self.name(topic)], timeout)?;
+        Ok(sizes.into_iter().next().flatten())
     }
 
     /// Hands a record over. The headers are taken where it was accepted, and left where not.

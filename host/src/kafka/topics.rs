@@ -7,13 +7,10 @@ use std::time::Duration;
 use rdkafka::bindings as rdsys;
 
 use super::consumer::answered;
+use super::describe::{self, TopicId};
 use super::error::{Code, Error};
 use super::native::{Client, Kind, Queue, c_string, lossy, timeout_ms};
 use super::settings::AdminSettings;
-use super::topic_ids::{TopicId, topic_ids};
-
-/// The topic's setting that bounds a batch, and so a record, as written to it.
-const BATCH_BYTES_MAX: &str = "max.message.bytes";
 
 /// A topic, as the broker describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +88,7 @@ impl Topics {
     /// Where the broker doesn't answer in time.
     pub fn ids(&self, topics: &[&str], timeout: Duration) -> Result<HashMap<String, TopicId>, Error> {
         self.serve();
-        topic_ids(&self.client, topics, timeout)
+        describe::topic_ids(&self.client, topics, timeout)
     }
 
     /// Makes topics, and waits until they are there. One that is there already is an error of [`Code::TOPIC_ALREADY_EXISTS`].
@@ -141,56 +138,22 @@ impl Topics {
         Ok(())
     }
 
-    /// What each topic takes: the largest batch of records, in bytes, as it stands in its `max.message.bytes`. None where the
-    /// broker doesn't say it of this one.
+    /// Whether each topic may be written to by this client's user. None where the broker doesn't say.
+    ///
+    /// # Errors
+    /// The broker's silence, or where it refuses the request as a whole, or doesn't know it.
+    pub fn may_write(&self, topics: &[&str], timeout: Duration) -> Result<Vec<Option<bool>>, Error> {
+        self.serve();
+        describe::may_write(&self.client, topics, timeout)
+    }
+
+    /// What each topic takes: the largest batch of records, in bytes. None where the broker doesn't say it of this one.
     ///
     /// # Errors
     /// The broker's silence, or where it refuses the request as a whole.
     pub fn batch_bytes_max(&self, topics: &[&str], timeout: Duration) -> Result<Vec<Option<usize>>, Error> {
-        const ACTION: &str = "describe topics";
         self.serve();
-        if topics.is_empty() {
-            return Ok(Vec::new());
-        }
-        let resources = topics.iter().map(|topic| Resource::new(topic)).collect::<Result<Vec<_>, _>>()?;
-        let mut raw: Vec<_> = resources.iter().map(|resource| resource.0).collect();
-        let options =
-            Options::new(&self.client, rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout);
-        let answers = Queue::new(&self.client);
-        // SAFETY: all are live; the resources are copied.
-        unsafe {
-            rdsys::rd_kafka_DescribeConfigs(self.client.raw(), raw.as_mut_ptr(), raw.len(), options.0, answers.raw());
-        }
-        let Some(answer) = answers.poll(timeout + Duration::from_secs(1)) else {
-            return answered(ACTION, Code::TIMED_OUT, timeout).map(|()| Vec::new());
-        };
-        answered(ACTION, answer.code(), timeout)?;
-        let mut found = HashMap::new();
-        // SAFETY: the answer is live, and holds as many resources as it says, each as many entries; they live as long as it
-        // does, and so do their names and values.
-        unsafe {
-            let (mut count, mut entries) = (0, 0);
-            let result = rdsys::rd_kafka_event_DescribeConfigs_result(answer.raw());
-            let described = rdsys::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
-            for index in 0..count {
-                let resource = *described.add(index);
-                let configs = rdsys::rd_kafka_ConfigResource_configs(resource, &mut entries);
-                let values = (0..entries)
-                    .map(|entry| *configs.add(entry))
-                    .filter(|entry| lossy(rdsys::rd_kafka_ConfigEntry_name(*entry)) == BATCH_BYTES_MAX);
-                for entry in values {
-                    let value = rdsys::rd_kafka_ConfigEntry_value(entry);
-                    if let Some(bytes) = (!value.is_null()).then(|| lossy(value).parse().ok()).flatten() {
-                        found.insert(lossy(rdsys::rd_kafka_ConfigResource_name(resource)).into_owned(), bytes);
-                    }
-                }
-            }
-        }
-        Ok(topics.iter().map(|topic| found.get(*topic).copied()).collect())
-    }
-
-    pub(super) fn client(&self) -> &Arc<Client> {
-        &self.client
+        describe::batch_bytes_max(&self.client, topics, timeout)
     }
 
     /// Takes what the client has to say out of its queue, which nobody polls otherwise.
@@ -242,30 +205,6 @@ impl Drop for Request {
     fn drop(&mut self) {
         // SAFETY: the request is live, and this value's.
         unsafe { rdsys::rd_kafka_NewTopic_destroy(self.0) }
-    }
-}
-
-/// A topic whose settings are asked for.
-struct Resource(*mut rdsys::rd_kafka_ConfigResource_t);
-
-impl Resource {
-    fn new(topic: &str) -> Result<Self, Error> {
-        let (topic, setting) = (c_string(topic)?, c_string(BATCH_BYTES_MAX)?);
-        // SAFETY: the strings end in NUL and are copied. The one setting is asked for, rather than all of them; its value
-        // means nothing, but may not be missing.
-        unsafe {
-            let kind = rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
-            let resource = Self(rdsys::rd_kafka_ConfigResource_new(kind, topic.as_ptr()));
-            rdsys::rd_kafka_ConfigResource_set_config(resource.0, setting.as_ptr(), c"".as_ptr());
-            Ok(resource)
-        }
-    }
-}
-
-impl Drop for Resource {
-    fn drop(&mut self) {
-        // SAFETY: the resource is live, and this value's.
-        unsafe { rdsys::rd_kafka_ConfigResource_destroy(self.0) }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rdsys;
 
+use super::super::describe::{TopicId, topic_ids};
 use super::super::start::Begin;
-use super::super::topic_ids::{TopicId, topic_ids};
 use super::{
     Code, Consumer, Error, List, Queue, answered, c_string, check_item, check_list, partition_metadata,
     partition_topic, timeout_ms,

@@ -58,6 +58,8 @@ pub struct Setup<'a> {
     pub shards: usize,
     /// Further lines of each group's table.
     pub group: &'a str,
+    /// Milliseconds after which a member that says nothing is missed.
+    pub session_ms: u64,
     /// Further settings of clients, beside a short session.
     pub client: &'a str,
     /// What some events order the plugin `faulty` to do, which then goes first; each ends as a letter. `large` makes it a
@@ -76,6 +78,7 @@ impl Default for Setup<'_> {
             guarantees: &[Guarantee::AtLeastOnce],
             shards: 1,
             group: "",
+            session_ms: 6000,
             client: "",
             orders: &[],
             late: false,
@@ -111,8 +114,8 @@ pub struct Payments<'a> {
     ends: Positions,
     /// Those that were taken from the log before anybody read them.
     gone: BTreeSet<Place>,
-    /// Whether a payment may end as a letter instead, since its output may have been refused.
-    refusable: bool,
+    /// Whether the broker refuses batches of outputs.
+    refuses: bool,
     killed_in_reloads: bool,
     usages: Vec<(Usage, Usage)>,
 }
@@ -146,7 +149,7 @@ impl<'a> Payments<'a> {
             places: Vec::new(),
             ends: Positions::new(),
             gone: BTreeSet::new(),
-            refusable: false,
+            refuses: false,
             killed_in_reloads: false,
             usages: Vec::new(),
         }
@@ -227,9 +230,9 @@ impl<'a> Payments<'a> {
         self.killed_in_reloads = true;
     }
 
-    /// From now on the broker may refuse outputs: their events may end as letters.
-    pub fn may_be_refused(&mut self) {
-        self.refusable = true;
+    /// From now on the broker refuses outputs of events that order it, and batches whole that they are in.
+    pub fn refused(&mut self) {
+        self.refuses = true;
     }
 
     /// What the first group has committed, by partition. The checker hears of it, and of what all others have. Positions that
@@ -317,15 +320,15 @@ impl<'a> Payments<'a> {
 
     fn run(&self, index: usize) -> Run {
         let Stream { guarantee, committed, interruptions, looks, .. } = &self.streams[index];
-        let refused = self.refused(looks);
         let mut interruptions = interruptions.clone();
-        if *guarantee == Guarantee::AtLeastOnce {
-            // A batch of records is refused whole: whoever had one in it runs again, wherever the group stands.
-            interruptions.extend(refused.iter().map(|_| Positions::new()));
+        if self.refuses && *guarantee == Guarantee::AtLeastOnce {
+            // Whoever had an output in such a batch runs again, wherever the group stands.
+            let orders = (0..self.sent()).filter(|number| self.order(*number).is_some());
+            interruptions.extend(orders.map(|_| Positions::new()));
         }
         Run {
             guarantee: *guarantee,
-            events: self.events(&refused),
+            events: self.events(),
             committed: committed.clone(),
             interruptions,
             looks: looks.clone(),
@@ -334,18 +337,11 @@ impl<'a> Payments<'a> {
         }
     }
 
-    /// Where the events are that the broker refused outputs of, as the letters say.
-    fn refused(&self, looks: &[Look]) -> BTreeSet<Place> {
-        let letters = looks.last().into_iter().flat_map(|look| &look.topics[LETTERS].records);
-        letters.filter(|_| self.refusable).map(|letter| letter.origin.place).collect()
-    }
-
-    fn events(&self, refused: &BTreeSet<Place>) -> Vec<Event> {
+    fn events(&self) -> Vec<Event> {
         let event = |(number, &place): (usize, &Place)| {
             let products = match self.fate(number) {
                 _ if self.gone.contains(&place) => &[][..],
                 Fate::Passed => &[],
-                _ if refused.contains(&place) => &[(LETTERS, Product::Letter)],
                 Fate::Letter => &[(LETTERS, Product::Letter)],
                 Fate::Scored => &[(SCORED, Product::Output(0))],
                 Fate::Alerted => &[(SCORED, Product::Output(0)), (ALERTS, Product::Output(1))],
@@ -450,10 +446,10 @@ fn check_contents(topic: usize, records: &[Record]) {
 }
 
 fn config(broker: &Broker, setup: &Setup<'_>, input: &str, streams: &[Stream]) -> String {
-    let Setup { shards, group: more, client, .. } = setup;
+    let Setup { shards, group: more, session_ms, client, .. } = setup;
     // A member that was killed is missed soon, so that its partitions go on.
     let table = format!(
-        "[broker]\nclient = {{ \"session.timeout.ms\" = \"6000\", \"heartbeat.interval.ms\" = \"500\"{client} }}"
+        "[broker]\nclient = {{ \"session.timeout.ms\" = \"{session_ms}\", \"heartbeat.interval.ms\" = \"500\"{client} }}"
     );
     let mut config = broker.config().replacen("[broker]", &table, 1);
     if let Some(servers) = &setup.servers {

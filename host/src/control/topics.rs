@@ -210,9 +210,7 @@ impl Sizes {
 
     /// The largest record that is worth trying on a topic. Where the client compresses, only the broker can tell.
     pub fn record_bytes_max(&self, topic: &str, connection: &Connection) -> usize {
-        let compression = |name: &str| connection.client.get(name).is_some_and(|codec| codec != "none");
-        let known = self.batch_bytes_max.get(topic).copied();
-        let known = known.filter(|_| !compression("compression.type") && !compression("compression.codec"));
+        let known = self.batch_bytes_max.get(topic).copied().filter(|_| !connection.compresses());
         known.unwrap_or(usize::MAX).min(kafka::settings::RECORD_BYTES_MAX)
     }
 }

@@ -2,11 +2,14 @@
 //! host's header in place of all `midplane-` ones; counts the bytes in flight of each output topic, so that a slow one
 //! doesn't fill the buffer that all share. Decides nothing about events.
 
+mod output;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use self::output::Output;
 use super::answers::Bound;
 use super::chain::Ready;
-use super::engine::{LaneId, Outcome, Refusal, Report, Seq};
+use super::engine::{LaneId, Outcome, Report, Seq};
 use super::event::{Event, Headers};
 use super::failure::Failure;
 use super::lane::Lane;
@@ -14,7 +17,7 @@ use super::letter::{self, Cut, Letter};
 use super::origin;
 use super::route::Plan;
 use crate::kafka::settings::TRANSACTION_TIMEOUT;
-use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, Topic, TransactionError};
+use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, TransactionError};
 
 /// Marks a message as a letter in its opaque.
 const LETTER: u64 = 1 << 63;
@@ -27,14 +30,10 @@ const SEQ_MASK: u64 = (1 << SEQ_BITS) - 1;
 const BUFFER_SHARE: usize = 2;
 /// How much of that one output topic may have.
 const TOPIC_SHARE: usize = 2;
-/// The smallest record whose refusal says what its topic takes.
-const LEARNED_BYTES_MIN: usize = 1 << 10;
 /// How long the broker may take to say how many partitions a topic has, and how often it is asked: only about a topic that an
 /// output names a partition of which isn't known to be there.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the log says the same of a topic, at most.
-const SAY_INTERVAL: Duration = Duration::from_secs(1);
 /// Records in flight before nothing more is begun.
 const RECORDS_MAX: usize = 50_000;
 
@@ -47,36 +46,6 @@ enum Kind {
         /// Whether its event's time is ahead of the clock.
         ahead: bool,
     },
-}
-
-/// One output topic.
-#[derive(Debug)]
-struct Output {
-    name: String,
-    topic: Topic,
-    bytes_in_flight: usize,
-    record_bytes_max: usize,
-    /// Whether it has refused a letter under its event's time, by whether that was ahead of the clock.
-    refuses_times: [bool; 2],
-    /// How many partitions it has, at least; where that was ever asked.
-    partitions: Option<u32>,
-    /// When it was asked.
-    looked: Option<Instant>,
-    /// What the log said of it last, and how often it would have since.
-    said: Option<(Instant, Code)>,
-    unsaid: u64,
-}
-
-impl Output {
-    /// Whether the log is to say that a message met an error, and how many others met it since it last did.
-    fn say(&mut self, code: Code) -> Option<u64> {
-        if self.said.is_some_and(|(at, said)| said == code && at.elapsed() < SAY_INTERVAL) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some((Instant::now(), code));
-        Some(std::mem::take(&mut self.unsaid))
-    }
 }
 
 /// Which event something is produced for.
@@ -108,6 +77,8 @@ pub struct Full;
 /// A shard's producer, and what is in it.
 pub struct Sink {
     producer: Producer,
+    /// What it was made with, and the next one will be.
+    settings: ProducerSettings,
     outputs: Vec<Output>,
     /// By [`Topic::index`]: the number in `outputs`.
     by_topic: Vec<u16>,
@@ -117,8 +88,8 @@ pub struct Sink {
     over: usize,
     /// When the transaction was begun that is open, if there is one.
     begun: Option<(Instant, SystemTime)>,
-    /// Whether what is written is written in transactions.
-    transactional: bool,
+    /// A topic that refused batches which no record of them need be too large for, and their smallest record's bytes.
+    too_large: Option<(u16, usize)>,
     /// The newest event's number: completes what reports carry of theirs.
     newest: Seq,
     header: Vec<u8>,
@@ -134,23 +105,19 @@ impl Sink {
     /// A sink for output topics, by number, each with the bytes of one record that it takes.
     ///
     /// # Errors
-    /// Where a topic can't have its name.
-    pub fn new(
-        producer: Producer,
-        transactional: bool,
-        topics: &[(String, usize)],
-        buffer_bytes: usize,
-    ) -> Result<Self, kafka::Error> {
-        let bytes_max = buffer_bytes / BUFFER_SHARE;
+    /// Where a setting is refused, or a topic can't have its name.
+    pub fn new(settings: ProducerSettings, topics: &[(String, usize)]) -> Result<Self, kafka::Error> {
+        let bytes_max = settings.buffer_bytes / BUFFER_SHARE;
         let mut sink = Self {
-            producer,
+            producer: Producer::new(&settings)?,
+            settings,
             outputs: Vec::with_capacity(topics.len()),
             by_topic: Vec::with_capacity(topics.len()),
             bytes_max,
             topic_bytes_max: bytes_max / TOPIC_SHARE,
             over: 0,
             begun: None,
-            transactional,
+            too_large: None,
             newest: 0,
             header: Vec::new(),
             reports: Vec::new(),
@@ -193,17 +160,7 @@ impl Sink {
         let topic = self.producer.topic(name)?;
         debug_assert_eq!(topic.index(), self.by_topic.len(), "topics are counted in the order of first mention");
         self.by_topic.push(self.outputs.len() as u16);
-        self.outputs.push(Output {
-            name: name.to_owned(),
-            topic,
-            bytes_in_flight: 0,
-            record_bytes_max,
-            refuses_times: [false; 2],
-            partitions: None,
-            looked: None,
-            said: None,
-            unsaid: 0,
-        });
+        self.outputs.push(Output::new(name, topic, record_bytes_max));
         Ok(())
     }
 
@@ -375,7 +332,7 @@ impl Sink {
         kind: Kind,
     ) -> Result<(), Full> {
         self.newest = self.newest.max(origin.seq);
-        if self.transactional
+        if self.is_transactional()
             && let Err(error) = self.begin()
         {
             tracing::warn!(%error, "A transaction could not be begun.");
@@ -394,7 +351,8 @@ impl Sink {
             Err(ProduceError::Full) => Err(Full),
             Err(error) => {
                 self.trouble = Some((number, error.code()));
-                let outcome = outcome(number, output, error.code(), outgoing.bytes(), kind);
+                // It was alone: the client has looked at nothing else.
+                let outcome = output.outcome(number, error.code(), outgoing.bytes(), kind);
                 self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome });
                 Ok(())
             }
@@ -406,7 +364,8 @@ impl Sink {
     /// # Errors
     /// Where the producer can't go on.
     pub fn poll(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
-        let Self { producer, outputs, by_topic, reports, over, newest, topic_bytes_max, trouble, .. } = self;
+        let Self { producer, outputs, by_topic, reports, over, newest, topic_bytes_max, trouble, too_large, .. } = self;
+        let batch_bytes = self.settings.batch_bytes();
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
             let output = &mut outputs[usize::from(number)];
@@ -416,9 +375,17 @@ impl Sink {
             let (lane, seq, kind) = origin_of(report.opaque as u64, *newest);
             let outcome = match report.error {
                 None => Outcome::Acked,
+                // A record that is as large as a batch may be was alone in its own. Of any other one nobody can tell: it is
+                // written again, in a smaller one.
+                Some(Code::MESSAGE_TOO_LARGE) if report.bytes.max(1) < batch_bytes => {
+                    *trouble = Some((number, Code::MESSAGE_TOO_LARGE));
+                    let smallest = too_large.map_or(usize::MAX, |(_, smallest)| smallest);
+                    *too_large = Some((number, report.bytes.max(1).min(smallest)));
+                    Outcome::Failed
+                }
                 Some(code) => {
                     *trouble = Some((number, code));
-                    outcome(number, output, code, report.bytes, kind)
+                    output.outcome(number, code, report.bytes, kind)
                 }
             };
             reports.push(Report { lane, seq, outcome });
@@ -469,12 +436,28 @@ impl Sink {
         &self.producer
     }
 
+    /// Whether a topic refused batches that may only have been too large as a whole: another producer has to write smaller
+    /// ones.
+    pub fn wants_smaller_batches(&self) -> bool {
+        self.too_large.is_some()
+    }
+
+    /// The name under which it writes transactions, if it does.
+    pub fn transactional_id(&self) -> Option<&str> {
+        self.settings.transactional_id.as_deref()
+    }
+
+    fn is_transactional(&self) -> bool {
+        self.settings.transactional_id.is_some()
+    }
+
     /// Writes with another producer from here on. Of what the former one has in flight nothing is reported.
     ///
     /// # Errors
     /// Where a topic can't have its name.
-    pub fn renew(&mut self, producer: Producer) -> Result<(), kafka::Error> {
-        self.producer = producer;
+    pub fn renew(&mut self) -> Result<(), kafka::Error> {
+        self.shrink_batches();
+        self.producer = Producer::new(&self.settings)?;
         for output in &mut self.outputs {
             output.topic = self.producer.topic(&output.name)?;
             output.bytes_in_flight = 0;
@@ -485,6 +468,35 @@ impl Sink {
         Ok(())
     }
 
+    /// Makes batches as small as the topic takes them now that refused some. Where the broker doesn't say that, so small that
+    /// each of the refused records goes alone, which tells the guilty from their neighbours.
+    fn shrink_batches(&mut self) {
+        let Some((number, smallest)) = self.too_large.take() else { return };
+        let before = self.settings.batch_bytes();
+        let output = &mut self.outputs[usize::from(number)];
+        let said = self.producer.batch_bytes_max(output.topic, LOOK_TIMEOUT).unwrap_or_else(|error| {
+            tracing::debug!(topic = output.name, %error, "The broker doesn't say how large a record its topic takes.");
+            None
+        });
+        let lower = said.filter(|bytes| *bytes < before);
+        if let Some(bytes) = lower.filter(|_| !self.settings.connection.compresses()) {
+            output.record_bytes_max = output.record_bytes_max.min(bytes);
+        }
+        self.settings.batch_bytes_max = lower.unwrap_or(smallest).min(before);
+        let batch_bytes = self.settings.batch_bytes();
+        tracing::warn!(
+            topic = output.name,
+            before,
+            batch_bytes,
+            "A topic takes less than it did: smaller batches are written."
+        );
+    }
+
+    /// Whether anything was reported and not taken.
+    pub fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
     /// Forgets what was reported and not taken: it is of a transaction that was given up.
     pub fn forget_reports(&mut self) {
         self.reports.clear();
@@ -493,42 +505,6 @@ impl Sink {
     /// Gives up what is in flight.
     pub fn purge(&mut self) {
         self.producer.purge();
-    }
-}
-
-/// What an error means for the event. Of an output that can never be written, that it was refused; of everything else,
-/// and of a letter whatever it is, that it is to be tried again.
-fn outcome(number: u16, output: &mut Output, code: Code, bytes: usize, kind: Kind) -> Outcome {
-    let reason = match code {
-        Code::MESSAGE_TOO_LARGE => {
-            // What the topic takes is known from here on: the next one like it isn't tried, and a letter goes without value.
-            // Of small records it is their headers that were too large, which says nothing about others.
-            if bytes >= LEARNED_BYTES_MIN {
-                output.record_bytes_max = output.record_bytes_max.min(bytes);
-            }
-            Refusal::TooLarge
-        }
-        // Of a batch, the client gives these to the guilty records alone.
-        Code::INVALID_RECORD | Code::UNKNOWN_PARTITION => Refusal::Rejected,
-        Code::INVALID_TIMESTAMP => {
-            if let Kind::Letter { ahead } = kind {
-                output.refuses_times[usize::from(ahead)] = true;
-            }
-            Refusal::Rejected
-        }
-        _ => {
-            if let Some(more) = output.say(code) {
-                tracing::warn!(topic = output.name, error = %code, ?kind, more, "A message was not written: its event runs again.");
-            }
-            return Outcome::Failed;
-        }
-    };
-    if let Some(more) = output.say(code) {
-        tracing::warn!(topic = output.name, error = %code, bytes, ?kind, more, "A message was refused.");
-    }
-    match kind {
-        Kind::Letter { .. } => Outcome::Failed,
-        Kind::Output => Outcome::Refused { output: number, reason },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::data::origin::LaneLabel;
 use crate::data::program::Program;
 use crate::data::route::Plan;
 use crate::data::sink::{Full, Origin, Sink};
-use crate::kafka::{self, Connection, Producer, ProducerSettings, TransactionError, settings};
+use crate::kafka::{self, Connection, ProducerSettings, TransactionError, settings};
 
 /// How long one call may take, before the time is looked at.
 const CALL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -42,7 +42,6 @@ pub(super) enum Ended {
 pub(super) struct Writer {
     topic: String,
     sink: Sink,
-    settings: ProducerSettings,
     /// The number of the topic of the marks.
     marks: u16,
     timeout: Duration,
@@ -85,12 +84,11 @@ impl Writer {
         };
         let topics: Vec<_> =
             topics.into_iter().map(|name| (name.clone(), sizes.record_bytes_max(&name, connection))).collect();
-        let mut sink = Sink::new(Producer::new(&settings)?, true, &topics, settings.buffer_bytes)?;
+        let mut sink = Sink::new(settings, &topics)?;
         sink.carry_on(REDRIVEN);
         let mut writer = Self {
             topic: topic.to_owned(),
             sink,
-            settings,
             marks,
             timeout,
             seq: 0,
@@ -256,7 +254,7 @@ impl Writer {
     /// Another producer takes the place of this one, and settles what it left.
     fn renew(&mut self) -> Result<(), Error> {
         (self.fatal, self.broken) = (None, false);
-        self.sink.renew(Producer::new(&self.settings)?)?;
+        self.sink.renew()?;
         self.take_over()
     }
 
@@ -275,7 +273,7 @@ impl Writer {
                 Err(error) => {
                     tracing::debug!(%error, "The producer could not take its name over: another one tries.");
                     in_vain += 1;
-                    self.sink.renew(Producer::new(&self.settings)?)?;
+                    self.sink.renew()?;
                 }
             }
         }

@@ -15,6 +15,15 @@ pub struct Connection {
     pub client: BTreeMap<String, String>,
 }
 
+impl Connection {
+    /// Whether an operator has records compressed: then only the broker can tell whether one is too large.
+    pub fn compresses(&self) -> bool {
+        ["compression.type", "compression.codec"]
+            .iter()
+            .any(|name| self.client.get(*name).is_some_and(|it| it != "none"))
+    }
+}
+
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("bootstrap", &self.bootstrap).field("client", &self.client.keys()).finish()
@@ -144,6 +153,13 @@ impl ConsumerSettings {
 }
 
 impl ProducerSettings {
+    /// The largest batch that records are gathered into: an operator may ask for smaller ones, but not for larger ones than
+    /// the topics take.
+    pub fn batch_bytes(&self) -> usize {
+        let asked = self.connection.client.get(BATCH_SIZE).and_then(|bytes| bytes.parse().ok());
+        asked.unwrap_or(BATCH_BYTES_MAX).min(self.batch_bytes_max).max(1)
+    }
+
     pub(super) fn pairs(&self) -> Pairs {
         let mut defaults = common();
         defaults.extend([
@@ -181,9 +197,9 @@ impl ProducerSettings {
             ]),
         }
         let mut pairs = with(&self.connection, &self.client_id, &defaults, &owned);
-        // An operator may ask for smaller batches, but not for larger ones than the topics take.
-        if pairs[BATCH_SIZE].parse().is_ok_and(|bytes: usize| bytes > self.batch_bytes_max) {
-            pairs.insert(BATCH_SIZE.to_owned(), self.batch_bytes_max.max(1).to_string());
+        // What is no number the client refuses.
+        if pairs[BATCH_SIZE].parse::<usize>().is_ok() {
+            pairs.insert(BATCH_SIZE.to_owned(), self.batch_bytes().to_string());
         }
         pairs
     }

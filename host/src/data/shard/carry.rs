@@ -16,7 +16,7 @@ use crate::data::lane::Lanes;
 use crate::data::program::Program;
 use crate::data::sink::Sink;
 use crate::data::stop::Known;
-use crate::kafka::{self, Consumer, Happening, Partition, ProducerSettings, TopicId};
+use crate::kafka::{self, Consumer, Happening, Partition, TopicId};
 
 /// How long the client may take to seek: it is asked in its own process.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,12 +47,10 @@ pub(super) struct Flow {
     pub(super) topics: Vec<String>,
     /// Partitions whose offset isn't in the log, and the broker didn't say where the log begins and ends; with their runs.
     pub(super) ranges: Vec<(LaneId, u64)>,
-    /// What is left to do before another transaction begins, under exactly-once.
+    /// What is left to do before another transaction begins, or another event is answered.
     pub(super) settling: Option<Settling>,
     /// How often producers could not take their name over since one could.
     pub(super) taken_over_in_vain: u32,
-    /// What a producer is made with that takes another one's place.
-    pub(super) producer_settings: ProducerSettings,
     /// Whether the shard was told to stop.
     pub(super) draining: bool,
     /// Whether the drain has ended, and was clean.
@@ -164,7 +162,7 @@ impl Flow {
                 Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, cause),
                 Action::Resume { lane, offset } => self.resume(lane, offset),
                 Action::Halted { lane, offset, .. } => self.halt(lane, offset),
-                Action::Commit { positions } if self.producer_settings.transactional_id.is_some() => {
+                Action::Commit { positions } if self.sink.transactional_id().is_some() => {
                     self.commit_transaction(&positions, &mut actions)?;
                 }
                 Action::Abort { cause } => {

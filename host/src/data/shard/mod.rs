@@ -35,9 +35,7 @@ use super::lane::Lanes;
 use super::program::Program;
 use super::sink::Sink;
 use crate::config::model::{Backoff, Guarantee};
-use crate::kafka::{
-    self, Batch, Connection, Consumer, ConsumerSettings, Partition, Producer, ProducerSettings, TopicId,
-};
+use crate::kafka::{self, Batch, Connection, Consumer, ConsumerSettings, Partition, ProducerSettings, TopicId};
 
 /// Events in one drain: more of them don't stay in the processor's caches.
 const DRAIN_EVENTS_MAX: usize = 1_024;
@@ -134,18 +132,16 @@ impl Shard {
             client_id: client_id.clone(),
             buffer_bytes: settings.consumer_buffer_bytes,
         })?;
-        let buffer_bytes = settings.producer_buffer_bytes;
         let transactional = program.guarantee == Guarantee::ExactlyOnce;
-        let producer_settings = ProducerSettings {
+        let written = ProducerSettings {
             connection,
             client_id,
             transactional_id: transactional.then_some(settings.transactional_id),
-            buffer_bytes,
+            buffer_bytes: settings.producer_buffer_bytes,
             record_bytes_max: settings.record_bytes_max,
             batch_bytes_max: settings.batch_bytes_max,
         };
-        let producer = Producer::new(&producer_settings)?;
-        let sink = Sink::new(producer, transactional, &first.outputs, buffer_bytes)?;
+        let sink = Sink::new(written, &first.outputs)?;
         if first.topics.is_empty() {
             // There is nothing to join the group for, before a pattern matches.
             health.assigned();
@@ -170,7 +166,6 @@ impl Shard {
             draining: false,
             settling: transactional.then_some(Settling::Begin),
             taken_over_in_vain: 0,
-            producer_settings,
             ranges: Vec::new(),
             drained: None,
             topic_ids: HashMap::new(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::carry::Flow;
 use crate::data::engine::{Action, Input, LaneId};
 use crate::data::program::Program;
-use crate::kafka::{self, Code, Producer, TransactionError};
+use crate::kafka::{self, Code, TransactionError};
 
 /// How long one call may take: the member is kept alive in between.
 const CALL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -21,7 +21,7 @@ const RENEW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a host that stops may take to abort what it leaves.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is left to do before another transaction may begin. Each turn of the shard goes on with it.
+/// What is left to do before another transaction may begin, or another event be answered. Each turn of the shard goes on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settling {
     /// The producer has to take its name over, for the first time.
@@ -40,6 +40,8 @@ pub(super) enum Settling {
     },
     /// The group has to say where its partitions stand.
     ReadBack,
+    /// At least once: what is in flight has to be acknowledged or refused, before another producer takes the place of this one.
+    Shrink,
 }
 
 impl Settling {
@@ -50,6 +52,16 @@ impl Settling {
             None => Self::Abort,
             Some(Self::Renew { .. }) => Self::Renew { committed: false },
             Some(Self::TakeOver { .. }) => Self::TakeOver { committed: false },
+            Some(under_way) => under_way,
+        }
+    }
+
+    /// What is left to do once batches have to be smaller, which takes another producer. What comes after a transaction that
+    /// was given up, or is settled already, meets one that has nothing in flight.
+    fn smaller_batches(settling: Option<Self>, transactional: bool) -> Self {
+        match settling {
+            None if !transactional => Self::Shrink,
+            None | Some(Self::Abort) => Self::Renew { committed: false },
             Some(under_way) => under_way,
         }
     }
@@ -74,8 +86,11 @@ impl Flow {
     /// Takes what the producer reports. Under exactly-once, one that can't go on is replaced: what it wrote is settled by the next.
     pub(super) fn poll_sink(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
         let polled = self.sink.poll(timeout);
+        if self.sink.wants_smaller_batches() {
+            self.settling = Some(Settling::smaller_batches(self.settling, self.sink.transactional_id().is_some()));
+        }
         match polled {
-            Err(kafka::Error::Fatal { code, message }) if self.producer_settings.transactional_id.is_some() => {
+            Err(kafka::Error::Fatal { code, message }) if self.sink.transactional_id().is_some() => {
                 if code.is_fenced() && !self.sink.is_late() {
                     return Err(self.fenced(&message));
                 }
@@ -165,7 +180,7 @@ impl Flow {
 
     /// Somebody else writes under this shard's name: to go on would be to fence each other for ever.
     fn fenced(&self, message: &str) -> kafka::Error {
-        let name = self.producer_settings.transactional_id.as_deref().unwrap_or_default();
+        let name = self.sink.transactional_id().unwrap_or_default();
         let message = format!(
             "another producer has taken over the transactional id `{name}`: does a second host run with this host's \
              data directory or `host.instance`? ({message})"
@@ -180,9 +195,10 @@ impl Flow {
                 Settling::Begin => self.take_over(None)?,
                 Settling::Abort => self.abort()?,
                 Settling::Renew { committed } => {
-                    self.sink.renew(Producer::new(&self.producer_settings)?)?;
+                    self.sink.renew()?;
                     Some(Settling::TakeOver { committed })
                 }
+                Settling::Shrink => self.shrink()?,
                 Settling::TakeOver { committed: true } => self.take_over(None)?,
                 Settling::TakeOver { committed: false } => self.take_over(Some(Settling::ReadBack))?,
                 Settling::ReadBack => self.read_back()?,
@@ -224,6 +240,16 @@ impl Flow {
                 Ok(Some(Settling::Renew { committed }))
             }
         }
+    }
+
+    /// What was refused is told before, so that no event is forgotten.
+    fn shrink(&mut self) -> Result<Option<Settling>, kafka::Error> {
+        self.take_reports()?;
+        if self.sink.in_flight() > 0 || self.sink.has_reports() {
+            return Ok(Some(Settling::Shrink));
+        }
+        self.sink.renew()?;
+        Ok(None)
     }
 
     fn abort(&mut self) -> Result<Option<Settling>, kafka::Error> {

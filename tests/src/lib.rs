@@ -25,6 +25,7 @@ pub mod plugins;
 pub mod proxy;
 pub mod random;
 pub mod records;
+pub mod scope;
 pub mod signing;
 pub mod simulation;
 pub mod usage;
@@ -33,6 +34,7 @@ pub mod wait;
 pub use broker::Broker;
 pub use host::{Folder, Host};
 pub use records::Record;
+pub use scope::Scope;
 pub use wait::{DEADLINE, wait_until};
 
 /// One test body as two tests, `NAME::on_embedded_broker` and `NAME::on_kafka`: `cargo verify` counts them by these names.

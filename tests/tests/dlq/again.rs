@@ -43,7 +43,7 @@ on_each_broker!(
                 assert_eq!(headers, timeless(versions[0]), "the reason is said as ever");
             }
         }
-        case.deploy("identity", &built("identity"));
+        case.install("identity", &built("identity"));
         let report = case.redrive(&["--execute", "--plugin", "subject=plugins/identity.wasm"]);
         assert_eq!(result(&report)["with_outputs"], 2, "{report:#}");
         let outputs = case.all("out");
@@ -81,7 +81,7 @@ on_each_broker!(
         let values: Vec<String> = (0..300).map(|number| format!("permanent {number}")).collect();
         case.fail(values.iter().map(String::as_str));
         stop(host);
-        case.deploy("identity", &built("identity"));
+        case.install("identity", &built("identity"));
         let fixed = ["--plugin", "subject=plugins/identity.wasm"];
         let first = case.spawn_redrive(&[&fixed[..], &["--rate", "20/s"]].concat());
         wait_until("the first has begun", DEADLINE, || case.len("out") > 0);
@@ -105,7 +105,7 @@ on_each_broker!(
         let values: Vec<String> = (0..200).map(|number| format!("permanent {number}")).collect();
         case.fail(values.iter().map(String::as_str));
         stop(host);
-        case.deploy("identity", &built("identity"));
+        case.install("identity", &built("identity"));
         let fixed = ["--plugin", "subject=plugins/identity.wasm"];
         let child = case.spawn_redrive(&[&fixed[..], &["--rate", "20/s"]].concat());
         wait_until("it has begun", DEADLINE, || case.len("out") > 0);

@@ -1,11 +1,12 @@
 //! A route whose plugin fails as its events say, another that subscribes to the same topic, and the commands about what failed.
 
 use std::fs;
+use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
 
 use midplane_tests::binary::{self, Finished, run_in};
 use midplane_tests::wait::{DEADLINE, wait_until};
-use midplane_tests::{Broker, Folder, Host, Record, http, plugins, records};
+use midplane_tests::{Broker, Host, Record, Scope, http, plugins, records};
 use serde_json::Value;
 
 /// `subject` fails as its events say, into letters, however many: no breaker stops it. `copy` is in another group.
@@ -33,50 +34,30 @@ pub(crate) const PARTITIONS: i32 = 2;
 
 /// A folder with a config and plugins, and topics of its own.
 pub(crate) struct Case<'b> {
-    pub(crate) broker: &'b Broker,
-    pub(crate) folder: Folder,
-    suffix: String,
+    scope: Scope<'b>,
+}
+
+impl<'b> Deref for Case<'b> {
+    type Target = Scope<'b>;
+
+    fn deref(&self) -> &Scope<'b> {
+        &self.scope
+    }
 }
 
 impl<'b> Case<'b> {
-    /// The config begins with the broker's table; each `~` in it is what makes this case's names unique. The plugin `subject`
-    /// is the one that does what its events say.
+    /// The plugin `subject` is the one that does what its events say.
     pub(crate) fn new(broker: &'b Broker, config: &str) -> Self {
-        let case = Self { broker, folder: Folder::new(""), suffix: broker.unique("") };
+        let case = Self { scope: Scope::new(broker) };
         case.configure(config);
-        fs::create_dir(case.folder.path().join("plugins")).expect("a folder");
-        case.deploy("subject", &built("faulty"));
-        broker.create(&case.name("in"), PARTITIONS, &[]);
+        case.install("subject", &built("faulty"));
+        case.create("in", PARTITIONS);
         case
     }
 
     /// Another config.
     pub(crate) fn configure(&self, config: &str) {
-        let broker = self.broker.toml();
-        self.folder.write(&format!("{broker}create_topics = true\n{}", self.named(config)));
-    }
-
-    /// A text in which each `~` is what makes this case's names unique.
-    pub(crate) fn named(&self, text: &str) -> String {
-        text.replace('~', &self.suffix)
-    }
-
-    /// What a name that ends in `~` is called.
-    pub(crate) fn name(&self, stem: &str) -> String {
-        format!("{stem}{}", self.suffix)
-    }
-
-    /// Puts a plugin into the plugin directory.
-    pub(crate) fn deploy(&self, name: &str, bytes: &[u8]) {
-        let path = self.folder.path().join("plugins").join(name);
-        let draft = path.with_extension("draft");
-        fs::write(&draft, bytes).expect("a file");
-        fs::rename(draft, path.with_extension("wasm")).expect("a plugin");
-    }
-
-    /// Everything that is committed in the topic `STEM~`.
-    pub(crate) fn all(&self, stem: &str) -> Vec<Record> {
-        self.broker.consume_all(&self.name(stem))
+        self.scope.configure("create_topics = true", config);
     }
 
     /// How many records the topic `STEM~` has, control records included: of one that is written to all the time, too.
@@ -90,7 +71,7 @@ impl<'b> Case<'b> {
             let key = value.split(' ').next_back().unwrap_or_default();
             Record::new(key, value).header("own", "kept").to(partition)
         };
-        self.broker.produce(&self.name("in"), (0..PARTITIONS).cycle().zip(values).map(record));
+        self.produce("in", (0..PARTITIONS).cycle().zip(values).map(record));
         self.wait_settled();
     }
 

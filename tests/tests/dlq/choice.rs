@@ -80,7 +80,7 @@ on_each_broker!(
         assert_eq!(open(&case, &[&one, &other, "--route", "second"]), 0);
 
         // What is chosen is redriven, and no other letter.
-        case.deploy("identity", &built("identity"));
+        case.install("identity", &built("identity"));
         let report = case.json(&["redrive", &one, "--execute", "--plugin", "subject=plugins/identity.wasm"]);
         assert_eq!(report["topics"][0]["routes"][0]["result"]["letters"], 1, "{report:#}");
         let outputs = case.all("out");

@@ -18,7 +18,7 @@ on_each_broker!(
         let values: Vec<String> = (0..LETTERS).map(|number| format!("permanent {number}")).collect();
         case.fail(values.iter().map(String::as_str));
         stop(host);
-        case.deploy("identity", &built("identity"));
+        case.install("identity", &built("identity"));
         let fixed = ["--plugin", "subject=plugins/identity.wasm"];
         let mut done = 0;
         for kill in 1..=KILLS {

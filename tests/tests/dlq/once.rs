@@ -21,7 +21,7 @@ on_each_broker!(
         assert_eq!((&dry["executed"], &dry["topics"][0]["open"]), (&json!(false), &json!(3)));
         assert_eq!((&result(&dry)["failed_again"], &result(&dry)["with_outputs"]), (&json!(3), &json!(0)), "{dry:#}");
         let fixed = built("identity");
-        case.deploy("subject", &fixed);
+        case.install("subject", &fixed);
         let generation = reload(&host);
         let dry = case.redrive(&["--dry-run"]);
         let route = &dry["topics"][0]["routes"][0];
@@ -121,7 +121,7 @@ on_each_broker!(
         let values: Vec<String> = (0..60).map(|number| format!("permanent {number}")).collect();
         case.fail(values.iter().map(String::as_str));
         let (old, new) = (short(&built("faulty")), short(&built("marker")));
-        case.deploy("subject", &built("marker"));
+        case.install("subject", &built("marker"));
         reload(&host);
         stop(host);
         // Without a host the store has what it had.

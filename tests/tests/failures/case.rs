@@ -1,11 +1,12 @@
 //! A config with names of its own on a broker that others use too, and what is asked again and again of its outcome.
 
 use std::fs;
+use std::ops::Deref;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use midplane_tests::checker::{Origin, Product};
 use midplane_tests::wait::wait_until;
-use midplane_tests::{Broker, Folder, Host, Record, plugins, records};
+use midplane_tests::{Broker, Host, Record, Scope, plugins, records};
 
 /// For all of a test's events, on a machine that does ten other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
@@ -28,25 +29,27 @@ const ERROR: &str = "midplane-error-";
 
 /// A folder with a config and plugins, for one broker.
 pub(crate) struct Case<'b> {
-    pub(crate) broker: &'b Broker,
-    pub(crate) folder: Folder,
-    suffix: String,
+    scope: Scope<'b>,
+}
+
+impl<'b> Deref for Case<'b> {
+    type Target = Scope<'b>;
+
+    fn deref(&self) -> &Scope<'b> {
+        &self.scope
+    }
 }
 
 impl<'b> Case<'b> {
-    /// The config begins with the broker's table, and each `~` in it is what makes this case's names unique. Every fixture
-    /// is there as a plugin, `chatty` is `faulty` once more.
+    /// Every fixture that the config names is there as a plugin, `chatty` is `faulty` once more.
     pub(crate) fn new(broker: &'b Broker, config: &str) -> Self {
-        let case = Self { broker, folder: Folder::new(""), suffix: broker.unique("") };
+        let case = Self { scope: Scope::new(broker) };
         case.configure(config);
-        let directory = case.folder.path().join("plugins");
-        fs::create_dir(&directory).expect("a folder");
         for (name, built) in
             [("chatty", "faulty"), ("faulty", "faulty"), ("faulty-typed", "faulty-typed"), ("sleeper", "sleeper")]
         {
             if config.contains(&format!("\"{name}\"")) {
-                let path = directory.join(name).with_extension("wasm");
-                fs::copy(plugins::wasm(built), path).expect("a copy");
+                fs::copy(plugins::wasm(built), case.plugin(name)).expect("a copy");
             }
         }
         case
@@ -54,28 +57,7 @@ impl<'b> Case<'b> {
 
     /// Another config, for the next host.
     pub(crate) fn configure(&self, config: &str) {
-        let broker = self.broker.toml();
-        self.folder.write(&format!("{broker}create_topics = true\n{}", config.replace('~', &self.suffix)));
-    }
-
-    /// What a name that ends in `~` is called.
-    pub(crate) fn name(&self, stem: &str) -> String {
-        format!("{stem}{}", self.suffix)
-    }
-
-    /// Makes the topic `STEM~`.
-    pub(crate) fn create(&self, stem: &str, partitions: i32) {
-        self.broker.create(&self.name(stem), partitions, &[]);
-    }
-
-    /// Writes to the topic `STEM~`.
-    pub(crate) fn produce(&self, stem: &str, records: impl IntoIterator<Item = Record>) {
-        self.broker.produce(&self.name(stem), records);
-    }
-
-    /// Everything in the topic `STEM~`.
-    pub(crate) fn all(&self, stem: &str) -> Vec<Record> {
-        self.broker.consume_all(&self.name(stem))
+        self.scope.configure("create_topics = true", config);
     }
 
     /// Waits until so many records are in the topic `STEM~`.
@@ -161,8 +143,7 @@ impl<'b> Case<'b> {
 
     /// The version of a plugin: the SHA-256 of its file.
     pub(crate) fn version(&self, plugin: &str) -> String {
-        let path = self.folder.path().join("plugins").join(plugin).with_extension("wasm");
-        midplane::digest::hex(&midplane::digest::of(&fs::read(path).expect("the plugin's file")))
+        midplane::digest::hex(&midplane::digest::of(&fs::read(self.plugin(plugin)).expect("the plugin's file")))
     }
 }
 

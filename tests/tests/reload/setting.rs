@@ -2,12 +2,12 @@
 //! the plugin that marks its outputs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::time::Duration;
 
 use midplane_tests::http::{self, Answer};
 use midplane_tests::wait::wait_until;
-use midplane_tests::{Broker, Folder, Host, Record, plugins, records};
+use midplane_tests::{Broker, Host, Record, Scope, plugins, records};
 use serde_json::Value;
 
 use crate::load::PARTITIONS;
@@ -42,17 +42,26 @@ pub(crate) fn impatient(broker: &Broker) -> &'static str {
 
 /// A folder with a config and a plugin directory, for one broker.
 pub(crate) struct Setting<'b> {
-    pub(crate) broker: &'b Broker,
-    pub(crate) folder: Folder,
-    suffix: String,
+    scope: Scope<'b>,
+}
+
+impl<'b> Deref for Setting<'b> {
+    type Target = Scope<'b>;
+
+    fn deref(&self) -> &Scope<'b> {
+        &self.scope
+    }
 }
 
 impl<'b> Setting<'b> {
-    /// The config begins within the broker's table, and each `~` in it is what makes this setting's names unique.
+    /// The config begins within the broker's table.
     pub(crate) fn new(broker: &'b Broker, config: &str) -> Self {
-        let setting = Self { broker, folder: Folder::new(""), suffix: broker.unique("") };
+        Self::of(Scope::new(broker), config)
+    }
+
+    fn of(scope: Scope<'b>, config: &str) -> Self {
+        let setting = Self { scope };
         setting.configure(config);
-        fs::create_dir(setting.folder.path().join("plugins")).expect("a folder");
         setting
     }
 
@@ -67,10 +76,7 @@ impl<'b> Setting<'b> {
 
     /// One more folder with the same names, and a config of its own.
     pub(crate) fn another(&self, config: &str) -> Self {
-        let setting = Self { broker: self.broker, folder: Folder::new(""), suffix: self.suffix.clone() };
-        setting.configure(config);
-        fs::create_dir(setting.folder.path().join("plugins")).expect("a folder");
-        setting
+        Self::of(self.scope.another(), config)
     }
 
     /// Writes another config.
@@ -78,56 +84,18 @@ impl<'b> Setting<'b> {
         // A member that a busy machine gives no time is not missed, unless the config says when: repetitions would be right.
         let patient = r#"client = { "session.timeout.ms" = "300000" }"#;
         let client = if config.starts_with("client") { "" } else { patient };
-        self.folder.write(&format!("{}{client}\n{}", self.broker.toml(), self.named(config)));
-    }
-
-    /// A text with this setting's names.
-    pub(crate) fn named(&self, text: &str) -> String {
-        text.replace('~', &self.suffix)
-    }
-
-    /// A text without what is different in each run: this setting's names, its folder, the broker's address.
-    pub(crate) fn unnamed(&self, text: &str) -> String {
-        let folder = self.folder.path().display().to_string();
-        text.replace(&self.suffix, "~").replace(&folder, "FOLDER").replace(self.broker.servers(), "BROKER")
-    }
-
-    /// Makes the topic `STEM~`.
-    pub(crate) fn create(&self, stem: &str, partitions: i32) {
-        self.broker.create(&self.named(&format!("{stem}~")), partitions, &[]);
-    }
-
-    /// Writes to the topic `STEM~`.
-    pub(crate) fn produce(&self, stem: &str, records: impl IntoIterator<Item = Record>) {
-        self.broker.produce(&self.named(&format!("{stem}~")), records);
-    }
-
-    /// Everything in the topic `STEM~`.
-    pub(crate) fn all(&self, stem: &str) -> Vec<Record> {
-        self.broker.consume_all(&self.named(&format!("{stem}~")))
+        self.scope.configure(client, config);
     }
 
     /// Waits until so many records are in the topic `STEM~`.
     pub(crate) fn wait_for(&self, stem: &str, count: usize) -> Vec<Record> {
-        records::consume(self.broker.servers(), &self.named(&format!("{stem}~")), count, PATIENCE)
+        records::consume(self.broker.servers(), &self.name(stem), count, PATIENCE)
     }
 
     /// Waits until the group `GROUP~` has committed all of the topic `STEM~`.
     pub(crate) fn wait_settled(&self, group: &str, stem: &str) {
-        let (group, topic) = (self.named(&format!("{group}~")), self.named(&format!("{stem}~")));
+        let (group, topic) = (self.name(group), self.name(stem));
         wait_until(&format!("{group} has committed all of {topic}"), PATIENCE, || self.broker.lag(&group, &topic) == 0);
-    }
-
-    /// Where a plugin's file is.
-    pub(crate) fn plugin(&self, name: &str) -> PathBuf {
-        self.folder.path().join("plugins").join(name).with_extension("wasm")
-    }
-
-    /// Puts a plugin into its place, whole, as `mv` does.
-    pub(crate) fn install(&self, name: &str, bytes: &[u8]) {
-        let draft = self.folder.path().join("draft");
-        fs::write(&draft, bytes).expect("a file");
-        fs::rename(draft, self.plugin(name)).expect("a file");
     }
 
     /// Starts a host, and waits until it is ready.

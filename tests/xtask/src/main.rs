@@ -25,9 +25,10 @@ cargo verify [--without-kafka]
     kill their Kafka run one of their own in any case.
     --without-kafka leaves its tests out, and is the only way to.
 
-cargo verify --long [--seed N] [--minutes M]
-    Random faults for so many minutes (10 unless said otherwise), on both brokers at once, instead of the checks. Prints
-    the seed, and at the end what happened and what became of the events; the reports are in target/faults.
+cargo verify --long [--seed N] [--minutes M | --kills K]
+    Random faults for so many minutes (10 unless said otherwise), on both brokers at once, instead of the checks; or hosts
+    that are killed, and nothing else, until there were so many kills on each. Prints the seed, and at the end what happened
+    and what became of the events; the reports are in target/faults.
 
 cargo xtask plugins [--examples]
     Builds the example plugins and those that tests use, or the examples alone, into target/plugins.
@@ -77,13 +78,14 @@ fn main() -> ExitCode {
 
 /// Reads what follows `--long`.
 fn long(args: &[&str]) -> Result<verify::Long, Failure> {
-    let mut long = verify::Long { seed: None, minutes: 10 };
+    let mut long = verify::Long { seed: None, minutes: 10, kills: None };
     for pair in args.chunks(2) {
         let [name, value] = pair else { return Err(format!("`{}` takes a number", pair.join(" "))) };
         let number = value.parse().map_err(|_| format!("`{name}` takes a number, not `{value}`"))?;
         match *name {
             "--seed" => long.seed = Some(number),
             "--minutes" => long.minutes = number,
+            "--kills" => long.kills = Some(number),
             unknown => return Err(format!("no option `{unknown}` of `--long`")),
         }
     }

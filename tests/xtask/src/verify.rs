@@ -15,6 +15,7 @@ const BINARY_VARIABLE: &str = "MIDPLANE_BINARY";
 /// What the long form is told by (`tests/tests/faults/long.rs`).
 const SEED_VARIABLE: &str = "MIDPLANE_TEST_SEED";
 const MINUTES_VARIABLE: &str = "MIDPLANE_TEST_MINUTES";
+const KILLS_VARIABLE: &str = "MIDPLANE_TEST_KILLS";
 
 /// How many tests run at once in a test program, where nobody says otherwise: the harness' own variable.
 const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
@@ -68,6 +69,8 @@ pub(crate) struct Long {
     pub(crate) seed: Option<u64>,
     /// For how long, on each broker.
     pub(crate) minutes: u64,
+    /// Nothing but so many kills instead, on each broker.
+    pub(crate) kills: Option<u64>,
 }
 
 /// Random faults, instead of the tests, with a report of what became of the events.
@@ -84,6 +87,7 @@ pub(crate) fn run_long(interrupt: &Interrupt, long: Long) -> Result<(), Failure>
         test.env(BINARY_VARIABLE, cargo::host_binary()?).env(kafka::VARIABLE, kafka.address());
         test.env(kafka::JARS_VARIABLE, kafka::jars(interrupt)?);
         test.env(SEED_VARIABLE, seed.to_string()).env(MINUTES_VARIABLE, long.minutes.to_string());
+        test.env_remove(KILLS_VARIABLE).envs(long.kills.map(|kills| (KILLS_VARIABLE, kills.to_string())));
         cargo::run("a schedule", &mut test, interrupt)
     })
     .map_err(|failure| format!("{failure}; the reports are in `target/faults`"))

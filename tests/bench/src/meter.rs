@@ -64,24 +64,33 @@ impl Meter {
     fn watch(&self, child: &mut Child, goal: Goal<'_>) -> Result<Cost, Failure> {
         let events_goal = i64::try_from(goal.events)?;
         let mut first = None;
-        let (mut seen, mut progress) = (0, Instant::now());
+        let (mut seen, mut progress, mut trouble) = (0, Instant::now(), None);
         loop {
             if let Some(status) = child.try_wait()? {
                 return Err(format!("the program ended after {seen} of {events_goal} events: {status}").into());
             }
             // A topic that was just made has no leader in every answer yet: what can't be looked up counts as nothing new,
             // and the patience bounds it.
-            let events = self.events(goal).unwrap_or(seen);
+            let events = self.events(goal).unwrap_or_else(|failure| {
+                trouble = Some(failure);
+                seen
+            });
             let now = Instant::now();
             if events > seen {
                 (seen, progress) = (events, now);
             } else if progress.elapsed() > PATIENCE {
-                return Err(format!("no progress after {seen} of {events_goal} events").into());
+                let trouble = trouble.map(|failure| format!(" ({failure})")).unwrap_or_default();
+                return Err(format!("no progress after {seen} of {events_goal} events{trouble}").into());
             }
             if events > 0 {
                 let cpu = cpu_seconds(child.id())?;
                 let (begun, events_then, cpu_then) = *first.get_or_insert((now, events, cpu));
                 if events >= events_goal {
+                    if events == events_then {
+                        return Err(
+                            format!("{events_goal} events are too few: they were there at the first look").into()
+                        );
+                    }
                     let copied = (events - events_then) as f64;
                     let seconds = now.duration_since(begun).as_secs_f64();
                     return Ok(Cost { rate: copied / seconds / 1e3, cpu: (cpu - cpu_then) / copied * 1e6 });

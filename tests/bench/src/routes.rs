@@ -166,7 +166,7 @@ impl Bench {
                 }
             };
             format!(
-                "[routes.route-{number}]\nfrom = \"{topic}\"\nwhere = \"{filter}\"\nthrough = \"identity\"\n\
+                "[routes.{group}-{number}]\nfrom = \"{topic}\"\nwhere = \"{filter}\"\nthrough = \"identity\"\n\
                  to = \"{output}\"\ngroup = \"{group}\"\nfailure = {{ dead_letter = \"{output}-letters\" }}\n"
             )
         };

@@ -177,8 +177,9 @@ impl<'a> Bench<'a> {
         let Self { options, input, letters, .. } = self;
         if program != Program::Loop {
             let guarantee = if program == Program::ExactlyOnce { "exactly-once" } else { "at-least-once" };
+            // Another route each time: one that moves to another group goes on where the former one stood.
             let route = format!(
-                "[routes.copy]\nfrom = \"{input}\"\nthrough = \"identity\"\nto = \"{output}\"\ngroup = \"{group}\"\n\
+                "[routes.{group}]\nfrom = \"{input}\"\nthrough = \"identity\"\nto = \"{output}\"\ngroup = \"{group}\"\n\
                  provenance = {header}\nfailure = {{ dead_letter = \"{letters}\" }}\n"
             );
             return self.router.command(launcher, group, guarantee, &route);

@@ -2,7 +2,7 @@
 //! Pure; the order in here is the order of the outputs: by event, then by route, then as the plugins gave them.
 
 use super::chain::{Answer, Ready, Run};
-use super::engine::{OnFailure, Refusal, RouteFailure};
+use super::engine::{OnFailure, Refusal, Refused, RouteFailure};
 use super::failure::{Failure, Kind};
 use super::route::{Picked, Plan};
 use super::size;
@@ -139,17 +139,19 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Fails what the broker refused before: of this event, every route with an output to this topic.
-    pub fn refuse(&mut self, event: u32, topic: u16, name: &str, reason: Refusal) {
-        let (kind, what) = match reason {
+    /// Fails what the broker refused before: an output of this event to the topic `name`, if its route still makes one.
+    pub fn refuse(&mut self, event: u32, refused: Refused, name: &str) {
+        let (kind, what) = match refused.reason {
             Refusal::TooLarge => (Kind::TooLarge, "is larger than it takes"),
             Refusal::Rejected => (Kind::Rejected, "was rejected by its broker"),
+            // Its route has failed anyway.
+            Refusal::LetterTooLarge { .. } => return,
         };
-        for route in &mut self.routes {
+        for route in self.routes.iter_mut().filter(|route| route.route == refused.route) {
             let Ok(index) = route.entries.binary_search_by_key(&event, |(event, _)| *event) else { continue };
             let Answer::Ready(range) = &route.entries[index].1 else { continue };
             let outputs = &route.ready[range.start as usize..range.end as usize];
-            if let Some(output) = outputs.iter().find(|ready| ready.topic == topic) {
+            if let Some(output) = outputs.iter().find(|ready| ready.topic == refused.output) {
                 let failure = Failure::new(kind, format!("an output for topic `{name}` {what}"));
                 route.entries[index].1 = Answer::Failed { failure, stage: stage_of(output) };
             }
@@ -418,12 +420,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_before_fails_the_routes_that_made_it() {
-        let mut answers = Answers::new(2);
-        answers.add(0, &mut all(), run(&["0:a", "1:b"]));
-        answers.add(1, &mut all(), run(&["0:c", "0:d+1:e"]));
-        answers.refuse(1, 1, "out", Refusal::Rejected);
-        assert_eq!(print(&mut answers), ["0>0:a 1>0:c", "0>!rejected@1 1>!rejected@1"]);
+    fn what_was_refused_before_fails_the_route_that_made_it() {
+        let refused = |route, output, reason| {
+            let mut answers = Answers::new(2);
+            answers.add(0, &mut all(), run(&["0:a", "1:b"]));
+            answers.add(1, &mut all(), run(&["0:c", "0:d+1:e"]));
+            answers.refuse(1, Refused { route, output, reason }, "out");
+            print(&mut answers)
+        };
+        assert_eq!(refused(1, 1, Refusal::Rejected), ["0>0:a 1>0:c", "0>1:b 1>!rejected@1"]);
+        assert_eq!(refused(0, 1, Refusal::TooLarge), ["0>0:a 1>0:c", "0>!too-large@1 1>0:d+1:e"]);
+        let untouched = ["0>0:a 1>0:c", "0>1:b 1>0:d+1:e"];
+        assert_eq!(refused(0, 0, Refusal::TooLarge), untouched);
+        assert_eq!(refused(0, 1, Refusal::LetterTooLarge { cut: false }), untouched);
     }
 
     #[test]

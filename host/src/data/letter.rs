@@ -1,6 +1,7 @@
 //! Dead letters: the event as it was, plus headers that say what happened to it. Decides how a letter reads, and reads it
 //! back; never decides whether one is written, or what becomes of it.
 
+use super::engine::{Refusal, Refused};
 use super::event::{Event, Header, Headers};
 use super::failure::Failure;
 use super::size;
@@ -36,14 +37,25 @@ pub struct Letter<'a> {
 }
 
 /// What a letter goes without, since its topic doesn't take it whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cut {
     /// It is whole.
+    #[default]
     Nothing,
     /// The event's value.
     Value,
     /// All of the event: its value, its key and its headers. Where it was is left.
     Event,
+}
+
+/// What a route's letter of an event has to go without, by what was refused of the event before.
+pub fn cut_of(refused: impl Iterator<Item = Refused>, route: u16) -> Cut {
+    let cut = refused.filter(|refused| refused.route == route).map(|refused| match refused.reason {
+        Refusal::LetterTooLarge { cut: true } => Cut::Event,
+        Refusal::LetterTooLarge { cut: false } => Cut::Value,
+        Refusal::TooLarge | Refusal::Rejected => Cut::Nothing,
+    });
+    cut.max().unwrap_or_default()
 }
 
 impl Letter<'_> {

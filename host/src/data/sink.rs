@@ -6,6 +6,8 @@ mod output;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use slab::Slab;
+
 use self::output::Output;
 use super::answers::Bound;
 use super::chain::Ready;
@@ -19,13 +21,6 @@ use super::route::Plan;
 use crate::kafka::settings::TRANSACTION_TIMEOUT;
 use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, TransactionError};
 
-/// Marks a message as a letter in its opaque.
-const LETTER: u64 = 1 << 63;
-/// Marks one whose event is ahead of the clock.
-const AHEAD: u64 = 1 << 62;
-/// Bits of an opaque that hold the low part of an event's number; the lane's number is above them.
-const SEQ_BITS: u32 = 40;
-const SEQ_MASK: u64 = (1 << SEQ_BITS) - 1;
 /// How much of the producer's buffer is used before nothing more is begun; the rest is for the event that was.
 const BUFFER_SHARE: usize = 2;
 /// How much of that one output topic may have.
@@ -34,6 +29,10 @@ const TOPIC_SHARE: usize = 2;
 /// output names a partition of which isn't known to be there.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How far from the clock a letter's time may be, before a topic is thought to refuse it for that.
+const TIME_TOLERANCE_MS: u64 = 60_000;
+/// How long batches stay as small as was guessed, where the broker doesn't say how large they may be.
+const GUESS_LASTS: Duration = Duration::from_secs(600);
 /// Records in flight before nothing more is begun.
 const RECORDS_MAX: usize = 50_000;
 
@@ -43,9 +42,47 @@ enum Kind {
     Output,
     /// A dead letter: its refusal is never an event's outcome.
     Letter {
-        /// Whether its event's time is ahead of the clock.
-        ahead: bool,
+        /// What time it has.
+        time: Time,
+        /// What it goes without.
+        cut: Cut,
     },
+    /// A record of the host's own.
+    Note,
+}
+
+/// What time a letter has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// About now: no topic refuses it for that.
+    Now,
+    /// Its event's, which lies behind the clock.
+    Behind,
+    /// Its event's, which lies ahead of the clock.
+    Ahead,
+}
+
+impl Time {
+    /// Of an event's time, in milliseconds since the Unix epoch.
+    fn of(event: i64, now: i64) -> Self {
+        if event.abs_diff(now) <= TIME_TOLERANCE_MS {
+            Self::Now
+        } else if event < now {
+            Self::Behind
+        } else {
+            Self::Ahead
+        }
+    }
+}
+
+/// A message that was handed to the producer, and not reported.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    lane: LaneId,
+    seq: Seq,
+    /// The number that its route has now; none where that is gone.
+    route: Option<u16>,
+    kind: Kind,
 }
 
 /// Which event something is produced for.
@@ -57,6 +94,8 @@ pub struct Origin<'a> {
     pub lane: &'a Lane,
     /// Its number in the lane.
     pub seq: Seq,
+    /// The number of the route that something is produced by.
+    pub route: u16,
     /// The event itself.
     pub event: &'a Event<'a>,
 }
@@ -90,8 +129,10 @@ pub struct Sink {
     begun: Option<(Instant, SystemTime)>,
     /// A topic that refused batches which no record of them need be too large for, and their smallest record's bytes.
     too_large: Option<(u16, usize)>,
-    /// The newest event's number: completes what reports carry of theirs.
-    newest: Seq,
+    /// What batches might have before they were made as small as the refused records, and when that was.
+    guessed: Option<(Instant, usize)>,
+    /// What is in flight, by what its report carries.
+    messages: Slab<Message>,
     header: Vec<u8>,
     reports: Vec<Report>,
     counts: Counts,
@@ -118,7 +159,8 @@ impl Sink {
             over: 0,
             begun: None,
             too_large: None,
-            newest: 0,
+            guessed: None,
+            messages: Slab::new(),
             header: Vec::new(),
             reports: Vec::new(),
             counts: Counts::default(),
@@ -221,13 +263,12 @@ impl Sink {
     /// [`Full`] where there is no room at all; the caller polls, and tries again.
     pub fn output(&mut self, origin: Origin<'_>, plan: &Plan, index: u32, ready: &Ready<'_>) -> Result<(), Full> {
         let mut headers = self.output_headers(origin, plan, index, ready);
-        let opaque = opaque(origin.id, origin.seq, Kind::Output);
         let outgoing = Outgoing {
             partition: ready.partition.map(|partition| i32::try_from(partition).unwrap_or(i32::MAX)),
             key: ready.key,
             value: ready.value,
             timestamp: ready.timestamp,
-            opaque: opaque as usize,
+            opaque: 0,
         };
         self.counts.outputs += 1;
         self.produce(origin, ready.topic, outgoing, &mut headers, Kind::Output)
@@ -267,8 +308,8 @@ impl Sink {
         Some(headers)
     }
 
-    /// Writes a dead letter. One that its topic doesn't take goes without what is too large of
-    /// it, or under a time of its own, and says so.
+    /// Writes a dead letter: without `cut`, since its topic has refused it before. One that its topic is known not to take goes
+    /// without what is too large of it, or under a time of its own, and says so.
     ///
     /// # Errors
     /// As [`Sink::output`].
@@ -276,16 +317,15 @@ impl Sink {
         &mut self,
         origin: Origin<'_>,
         plan: &Plan,
-        failure: &Failure,
-        stage: Option<usize>,
-        attempts: u32,
+        (failure, stage, attempts): (&Failure, Option<usize>, u32),
+        cut: Cut,
     ) -> Result<(), Full> {
         let event = origin.event;
         let plugin = stage.map(|stage| &plan.plugins[stage]).map(|(name, version)| (name.as_str(), version.as_str()));
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let letter = Letter { event, route: &plan.id, plugin, failure, attempts, timestamp };
         let topic = plan.dead_letter;
-        let cut = letter.cut(self.outputs[usize::from(topic)].record_bytes_max);
+        let cut = cut.max(letter.cut(self.outputs[usize::from(topic)].record_bytes_max));
         let mut headers = OwnedHeaders::new(event.headers.len() + 13);
         for header in event.headers.iter().filter(|_| cut != Cut::Event) {
             headers.add(header.name, header.value);
@@ -294,20 +334,20 @@ impl Sink {
         if cut != Cut::Nothing {
             headers.add(letter::TRUNCATED.as_bytes(), Some(event.value.map_or(0, <[u8]>::len).to_string().as_bytes()));
         }
-        let ahead = event.timestamp > timestamp;
-        let late = self.outputs[usize::from(topic)].refuses_times[usize::from(ahead)];
-        if late {
+        let own = self.outputs[usize::from(topic)].refuses(Time::of(event.timestamp, timestamp));
+        if own {
             headers.add(letter::EVENT_TIMESTAMP.as_bytes(), Some(event.timestamp.to_string().as_bytes()));
         }
+        let time = if own { Time::Now } else { Time::of(event.timestamp, timestamp) };
         let outgoing = Outgoing {
             partition: None,
             key: event.key.filter(|_| cut != Cut::Event),
             value: event.value.filter(|_| cut == Cut::Nothing),
-            timestamp: if late { timestamp } else { event.timestamp },
-            opaque: opaque(origin.id, origin.seq, Kind::Letter { ahead }) as usize,
+            timestamp: if own { timestamp } else { event.timestamp },
+            opaque: 0,
         };
         self.counts.letters += 1;
-        self.produce(origin, topic, outgoing, &mut Some(headers), Kind::Letter { ahead })
+        self.produce(origin, topic, outgoing, &mut Some(headers), Kind::Letter { time, cut })
             .inspect_err(|Full| self.counts.letters -= 1)
     }
 
@@ -316,10 +356,8 @@ impl Sink {
     /// # Errors
     /// As [`Sink::output`].
     pub fn note(&mut self, origin: Origin<'_>, topic: u16, key: &[u8], value: &[u8]) -> Result<(), Full> {
-        let kind = Kind::Letter { ahead: false };
-        let opaque = opaque(origin.id, origin.seq, kind) as usize;
-        let outgoing = Outgoing { partition: None, key: Some(key), value: Some(value), timestamp: 0, opaque };
-        self.produce(origin, topic, outgoing, &mut None, kind)
+        let outgoing = Outgoing { partition: None, key: Some(key), value: Some(value), timestamp: 0, opaque: 0 };
+        self.produce(origin, topic, outgoing, &mut None, Kind::Note)
     }
 
     /// Hands a record over, or reports what is wrong with it as its broker would.
@@ -331,7 +369,6 @@ impl Sink {
         headers: &mut Option<OwnedHeaders>,
         kind: Kind,
     ) -> Result<(), Full> {
-        self.newest = self.newest.max(origin.seq);
         if self.is_transactional()
             && let Err(error) = self.begin()
         {
@@ -339,9 +376,12 @@ impl Sink {
             self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome: Outcome::Failed });
             return Ok(());
         }
+        let message = Message { lane: origin.id, seq: origin.seq, route: Some(origin.route), kind };
         let output = &mut self.outputs[usize::from(number)];
-        match self.producer.produce(output.topic, outgoing, headers) {
+        let place = self.messages.vacant_entry();
+        match self.producer.produce(output.topic, Outgoing { opaque: place.key(), ..outgoing }, headers) {
             Ok(()) => {
+                place.insert(message);
                 let before = output.bytes_in_flight;
                 output.bytes_in_flight += outgoing.bytes();
                 self.over +=
@@ -351,8 +391,7 @@ impl Sink {
             Err(ProduceError::Full) => Err(Full),
             Err(error) => {
                 self.trouble = Some((number, error.code()));
-                // It was alone: the client has looked at nothing else.
-                let outcome = output.outcome(number, error.code(), outgoing.bytes(), kind);
+                let outcome = output.outcome(number, error.code(), outgoing.bytes(), &message);
                 self.reports.push(Report { lane: origin.id, seq: origin.seq, outcome });
                 Ok(())
             }
@@ -364,7 +403,8 @@ impl Sink {
     /// # Errors
     /// Where the producer can't go on.
     pub fn poll(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
-        let Self { producer, outputs, by_topic, reports, over, newest, topic_bytes_max, trouble, too_large, .. } = self;
+        let Self { producer, outputs, by_topic, reports, over, messages, topic_bytes_max, trouble, too_large, .. } =
+            self;
         let batch_bytes = self.settings.batch_bytes();
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
@@ -372,7 +412,7 @@ impl Sink {
             let before = output.bytes_in_flight;
             output.bytes_in_flight -= report.bytes;
             *over -= usize::from(before >= *topic_bytes_max && output.bytes_in_flight < *topic_bytes_max);
-            let (lane, seq, kind) = origin_of(report.opaque as u64, *newest);
+            let message = messages.remove(report.opaque);
             let outcome = match report.error {
                 None => Outcome::Acked,
                 // A record that is as large as a batch may be was alone in its own. Of any other one nobody can tell: it is
@@ -385,10 +425,10 @@ impl Sink {
                 }
                 Some(code) => {
                     *trouble = Some((number, code));
-                    output.outcome(number, code, report.bytes, kind)
+                    output.outcome(number, code, report.bytes, &message)
                 }
             };
-            reports.push(Report { lane, seq, outcome });
+            reports.push(Report { lane: message.lane, seq: message.seq, outcome });
         })?;
         Ok(())
     }
@@ -436,10 +476,10 @@ impl Sink {
         &self.producer
     }
 
-    /// Whether a topic refused batches that may only have been too large as a whole: another producer has to write smaller
-    /// ones.
-    pub fn wants_smaller_batches(&self) -> bool {
-        self.too_large.is_some()
+    /// Whether another producer is to write batches of another size: smaller ones, since a topic refused some that may only have
+    /// been too large as a whole; or larger ones again, where the size was guessed some time ago.
+    pub fn wants_other_batches(&self) -> bool {
+        self.too_large.is_some() || self.guessed.is_some_and(|(at, _)| at.elapsed() >= GUESS_LASTS)
     }
 
     /// The name under which it writes transactions, if it does.
@@ -465,14 +505,27 @@ impl Sink {
         self.over = 0;
         self.begun = None;
         self.reports.clear();
+        self.messages.clear();
         Ok(())
+    }
+
+    /// The routes have other numbers from here on: by the number that a route had, the one that it has, if it is still there.
+    pub fn renumber(&mut self, routes: &[Option<u16>]) {
+        for (_, message) in &mut self.messages {
+            message.route = message.route.and_then(|route| routes.get(usize::from(route)).copied().flatten());
+        }
     }
 
     /// Makes batches as small as the topic takes them now that refused some. Where the broker doesn't say that, so small that
     /// each of the refused records goes alone, which tells the guilty from their neighbours.
     fn shrink_batches(&mut self) {
-        let Some((number, smallest)) = self.too_large.take() else { return };
         let before = self.settings.batch_bytes();
+        let Some((number, smallest)) = self.too_large.take() else {
+            if let Some((_, bytes)) = self.guessed.take() {
+                self.settings.batch_bytes_max = bytes;
+            }
+            return;
+        };
         let output = &mut self.outputs[usize::from(number)];
         let said = self.producer.batch_bytes_max(output.topic, LOOK_TIMEOUT).unwrap_or_else(|error| {
             tracing::debug!(topic = output.name, %error, "The broker doesn't say how large a record its topic takes.");
@@ -481,6 +534,10 @@ impl Sink {
         let lower = said.filter(|bytes| *bytes < before);
         if let Some(bytes) = lower.filter(|_| !self.settings.connection.compresses()) {
             output.record_bytes_max = output.record_bytes_max.min(bytes);
+        }
+        if lower.is_none() {
+            let (_, bytes) = self.guessed.unwrap_or((Instant::now(), before));
+            self.guessed = Some((Instant::now(), bytes));
         }
         self.settings.batch_bytes_max = lower.unwrap_or(smallest).min(before);
         let batch_bytes = self.settings.batch_bytes();
@@ -508,37 +565,16 @@ impl Sink {
     }
 }
 
-fn opaque(lane: LaneId, seq: Seq, kind: Kind) -> u64 {
-    let marks = match kind {
-        Kind::Output => 0,
-        Kind::Letter { ahead } => LETTER | if ahead { AHEAD } else { 0 },
-    };
-    (seq & SEQ_MASK) | (u64::from(lane.0) << SEQ_BITS) | marks
-}
-
-/// The event of an opaque: its number is the newest one with these low bits.
-fn origin_of(opaque: u64, newest: Seq) -> (LaneId, Seq, Kind) {
-    let low = opaque & SEQ_MASK;
-    let seq = (newest & !SEQ_MASK) | low;
-    let seq = if seq > newest { seq.wrapping_sub(1 << SEQ_BITS) } else { seq };
-    let kind = if opaque & LETTER == 0 { Kind::Output } else { Kind::Letter { ahead: opaque & AHEAD != 0 } };
-    (LaneId(((opaque & !(LETTER | AHEAD)) >> SEQ_BITS) as u32), seq, kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_opaque_leads_back_to_its_event() {
-        let check = |lane, seq, kind, newest| {
-            assert_eq!(origin_of(opaque(LaneId(lane), seq, kind), newest), (LaneId(lane), seq, kind));
-        };
-        check(0, 0, Kind::Output, 0);
-        check((1 << 22) - 1, 12_345, Kind::Letter { ahead: false }, 20_000);
-        check((1 << 22) - 1, 12_345, Kind::Letter { ahead: true }, 20_000);
-        check(3, (1 << 40) - 1, Kind::Output, 1 << 40);
-        check(3, (7 << 40) | 5, Kind::Letter { ahead: true }, (7 << 40) | 9);
-        check(3, (6 << 40) | SEQ_MASK, Kind::Letter { ahead: false }, (7 << 40) | 9);
+    fn a_letter_keeps_a_time_that_no_topic_refuses() {
+        let check = |event, expected| assert_eq!(Time::of(event, 1_000_000), expected, "{event}");
+        check(939_999, Time::Behind);
+        check(940_000, Time::Now);
+        check(1_060_000, Time::Now);
+        check(1_060_001, Time::Ahead);
     }
 }

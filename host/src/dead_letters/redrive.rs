@@ -310,8 +310,8 @@ impl<'s> Redrive<'s> {
             Some(writer) => {
                 answers.refuse_outputs(|ready| writer.refusal(ready));
                 for (index, chosen) in (0..).zip(part.chosen) {
-                    if let Some((topic, name, reason)) = writer.refused(&chosen.letter) {
-                        answers.refuse(index, topic, name, reason);
+                    for (refused, name) in writer.refused(&chosen.letter) {
+                        answers.refuse(index, refused, name);
                     }
                 }
             }
@@ -333,12 +333,12 @@ impl<'s> Redrive<'s> {
             answers.of_event(index as u32, |_, _, product| {
                 of_letter = Done::of(&product, drops);
                 if let Some(writer) = writer.as_mut().filter(|_| !drops) {
-                    writer.product(event, plan, &product, part.attempt);
+                    writer.product(&chosen.letter, (event, part.number), plan, &product, part.attempt);
                 }
             });
             let mark = Mark::new(&chosen.letter, &plan.id, chosen.times, of_letter.outcome);
             if let Some(writer) = &mut writer {
-                writer.mark(&chosen.letter, event, &mark);
+                writer.mark(&chosen.letter, (event, part.number), &mark);
             }
             done.push((of_letter, mark));
         }

@@ -9,11 +9,11 @@ use super::{Error, Letter};
 use crate::control::topics::Sizes;
 use crate::data::answers::Product;
 use crate::data::chain::Ready;
-use crate::data::engine::{LaneId, Outcome, Refusal, Seq};
+use crate::data::engine::{LaneId, Outcome, Refused, Seq};
 use crate::data::event::Event;
 use crate::data::failure::Failure;
 use crate::data::lane::Lane;
-use crate::data::letter::REDRIVEN;
+use crate::data::letter::{self, REDRIVEN};
 use crate::data::origin::LaneLabel;
 use crate::data::program::Program;
 use crate::data::route::Plan;
@@ -53,8 +53,8 @@ pub(super) struct Writer {
     broken: bool,
     /// Why the producer can't go on, if it can't.
     fatal: Option<kafka::Error>,
-    /// The outputs that brokers refused, by letter.
-    refused: HashMap<(i32, i64), (u16, Refusal)>,
+    /// What brokers refused of what letters led to, by letter.
+    refused: HashMap<(i32, i64), Vec<Refused>>,
 }
 
 impl Writer {
@@ -106,10 +106,10 @@ impl Writer {
         self.sink.refusal(ready)
     }
 
-    /// The output of a letter's event that a broker refused before, and its topic's name.
-    pub(super) fn refused(&self, letter: &Letter<'_>) -> Option<(u16, &str, Refusal)> {
-        let (topic, reason) = self.refused.get(&(letter.partition, letter.offset))?;
-        Some((*topic, self.sink.topic_name(*topic), *reason))
+    /// What brokers refused before of what a letter leads to, and the names of the topics.
+    pub(super) fn refused(&self, letter: &Letter<'_>) -> impl Iterator<Item = (Refused, &str)> {
+        let refused = self.refused.get(&(letter.partition, letter.offset)).into_iter().flatten();
+        refused.map(|refused| (*refused, self.sink.topic_name(refused.output)))
     }
 
     /// What went wrong last, for people.
@@ -127,27 +127,39 @@ impl Writer {
     }
 
     /// Writes what a route has for the event: its outputs, or a new letter.
-    pub(super) fn product(&mut self, event: &Event<'_>, plan: &Plan, product: &Product<'_, '_>, attempts: u32) {
+    pub(super) fn product(
+        &mut self,
+        letter: &Letter<'_>,
+        (event, route): (&Event<'_>, u16),
+        plan: &Plan,
+        product: &Product<'_, '_>,
+        attempts: u32,
+    ) {
         match product {
             Product::Outputs(outputs) => {
                 for (index, ready) in (0..).zip(*outputs) {
-                    self.insist(event, |sink, origin| sink.output(origin, plan, index, ready));
+                    self.insist((event, route), |sink, origin| sink.output(origin, plan, index, ready));
                 }
             }
             Product::Failed { failure, stage } => {
-                self.insist(event, |sink, origin| sink.letter(origin, plan, failure, *stage, attempts));
+                let cut = letter::cut_of(self.refused(letter).map(|(refused, _)| refused), route);
+                self.insist((event, route), |sink, origin| sink.letter(origin, plan, (failure, *stage, attempts), cut));
             }
         }
     }
 
     /// Writes that the letter is redriven.
-    pub(super) fn mark(&mut self, letter: &Letter<'_>, event: &Event<'_>, mark: &Mark) {
+    pub(super) fn mark(&mut self, letter: &Letter<'_>, of: (&Event<'_>, u16), mark: &Mark) {
         let (topic, key, value) = (self.marks, Mark::key(letter), mark.value());
-        self.insist(event, |sink, origin| sink.note(origin, topic, key.as_bytes(), &value));
+        self.insist(of, |sink, origin| sink.note(origin, topic, key.as_bytes(), &value));
     }
 
     /// Hands one message over, waiting for room if there is none.
-    fn insist(&mut self, event: &Event<'_>, mut produce: impl FnMut(&mut Sink, Origin<'_>) -> Result<(), Full>) {
+    fn insist(
+        &mut self,
+        (event, route): (&Event<'_>, u16),
+        mut produce: impl FnMut(&mut Sink, Origin<'_>) -> Result<(), Full>,
+    ) {
         let lane = Lane {
             partition: (event.topic.into(), event.partition),
             routes: [].into(),
@@ -160,7 +172,7 @@ impl Writer {
         };
         let deadline = Instant::now() + PART_TIMEOUT;
         while !self.broken {
-            let origin = Origin { id: LaneId(0), lane: &lane, seq: self.seq, event };
+            let origin = Origin { id: LaneId(0), lane: &lane, seq: self.seq, route, event };
             match produce(&mut self.sink, origin) {
                 Ok(()) => return,
                 Err(Full) if Instant::now() >= deadline => self.broken = true,
@@ -217,8 +229,8 @@ impl Writer {
                 for report in reports {
                     written &= report.outcome == Outcome::Acked;
                     let letter = part.iter().find(|(seq, _)| *seq == report.seq).map(|(_, letter)| *letter);
-                    if let (Outcome::Refused { output, reason }, Some(letter)) = (report.outcome, letter) {
-                        refused.insert(letter, (output, reason));
+                    if let (Outcome::Refused(it), Some(letter)) = (report.outcome, letter) {
+                        refused.entry(letter).or_default().push(it);
                     }
                 }
             });

@@ -42,9 +42,22 @@ impl Host {
     /// Runs the next events in hand through the plugins.
     pub(super) fn answer(&mut self, id: LaneId, max: usize, env: &mut Env) -> bool {
         let takes = self.engine.takes_events();
+        let (room, between) = (self.engine.room(), self.engine.is_between_transactions());
+        let suspect = self.engine.suspect(id);
         let lane = self.lanes[id.0 as usize].as_mut().expect("the lane is assigned");
-        let count = if takes { max.min(lane.hand.len()) } else { 0 };
+        let count = if takes { max.min(lane.hand.len()).min(room) } else { 0 };
         if count == 0 {
+            return false;
+        }
+        // What failed to be written goes into a transaction alone.
+        let suspect = suspect.map(|offset| lane.hand.iter().take_while(|(_, at)| *at < offset).count());
+        let (count, alone) = match suspect {
+            Some(0) => (1, true),
+            suspect => (suspect.map_or(count, |suspect| count.min(suspect)), false),
+        };
+        self.hurried |= alone;
+        if alone && !between {
+            self.step(Input::Barrier, env);
             return false;
         }
         let first = lane.hand[0].0;
@@ -61,9 +74,14 @@ impl Host {
             lane.prepared.insert(seq, prepared);
             env.stats.events += 1;
         }
+        // A transaction that has as much as it may have ends at once.
+        self.hurried |= messages.iter().sum::<u32>() as usize + failures.len() >= room;
         self.step(Input::Answered { lane: id, first, messages: &messages, failures: &failures, takes: &takes }, env);
         if let Some(lane) = &mut self.lanes[id.0 as usize] {
             assert!(lane.prepared.is_empty(), "answered events are emitted, or dropped");
+        }
+        if alone {
+            self.step(Input::Barrier, env);
         }
         true
     }

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use midplane::config::model::{Backoff, Guarantee};
-use midplane::data::engine::{Action, Engine, Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, Seq, Settings};
+use midplane::data::engine::{
+    Action, Engine, Input, LaneId, Now, OnFailure, Outcome, Refusal, Refused, Report, Seq, Settings,
+};
 
 use super::breaker::Breaker;
 use super::broker::{Message, Reader, Writer};
@@ -17,6 +19,8 @@ use super::lane::Lane;
 const QUEUE_MAX: usize = 5;
 /// How long a topic is over its bound before the engine hears of it.
 const BLOCKED_AFTER: Duration = Duration::from_millis(60);
+/// Short, so that transactions often take too long.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between commits.
 pub(super) const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 const REVOKE_TIMEOUT: Duration = Duration::from_millis(150);
@@ -91,6 +95,7 @@ impl Host {
             commit_interval: COMMIT_INTERVAL,
             revoke_timeout,
             blocked_wait: Duration::from_millis(30),
+            transaction_timeout: TRANSACTION_TIMEOUT,
             failed_wait: BACKOFF,
             seed: env.random.bits(),
         });
@@ -281,7 +286,7 @@ impl Host {
         let Sent { message, lane, seq, .. } = sent;
         let outcome = if env.broker.refuses(&message) {
             let reason = if message.part == 0 { Refusal::TooLarge } else { Refusal::Rejected };
-            Outcome::Refused { output: message.route as u16, reason }
+            Outcome::Refused(Refused { route: 0, output: message.route as u16, reason })
         } else if env.fails() {
             if env.random.chance(300) {
                 self.append(&sent, env);
@@ -310,8 +315,10 @@ impl Host {
             if let Some(lane) = &mut self.lanes[report.lane.0 as usize] {
                 lane.ledger.reported(report.seq, acked);
             }
-            match report.outcome {
-                Outcome::Refused { .. } if env.has(Bug::RefusedIsAcked) => report.outcome = Outcome::Acked,
+            match &mut report.outcome {
+                Outcome::Refused(_) if env.has(Bug::RefusedIsAcked) => report.outcome = Outcome::Acked,
+                // The number that the route has now.
+                Outcome::Refused(refused) => refused.route = self.numbers[usize::from(refused.output)],
                 Outcome::Failed if env.has(Bug::FailedIsAcked) => report.outcome = Outcome::Acked,
                 _ => {}
             }
@@ -442,9 +449,10 @@ impl Host {
         match action {
             Action::Process { lane, first, count, skip } => self.take(lane, first, count, skip, env),
             Action::Discard { .. } => self.delivering.clear(),
-            Action::Refused { lane, seq, output, .. } => {
-                if !env.has(Bug::ForgetsRefusal) {
-                    self.lane(lane).refused.entry(seq).or_default().push(output);
+            Action::Refused { lane, seq, refused } => {
+                let route = self.numbers.iter().position(|number| *number == refused.route);
+                if let Some(route) = route.filter(|_| !env.has(Bug::ForgetsRefusal)) {
+                    self.lane(lane).refused.entry(seq).or_default().push(route as u16);
                 }
             }
             Action::Letter { lane, seq, route, attempts } => {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::input::{LaneId, Now, Refusal, Seq};
+use super::input::{LaneId, Now, Refused, Seq};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,17 +25,15 @@ pub enum Action {
         /// Of which partition.
         lane: LaneId,
     },
-    /// Known before `Process`, which follows in the same step: this output of this event was refused before. Its route fails
-    /// with that, and doesn't produce it again.
+    /// Known before `Process`, which follows in the same step: this was refused of this event before. Of an output, its route
+    /// fails with that, and doesn't produce it again; a letter goes without more of its event.
     Refused {
         /// Of which partition.
         lane: LaneId,
         /// The event.
         seq: Seq,
-        /// The number that the report gave.
-        output: u16,
-        /// Why.
-        reason: Refusal,
+        /// What the report gave, with the number that its route has now.
+        refused: Refused,
     },
     /// Write a dead letter for this event and route: part of the `Emit` that follows in the same step and covers the event.
     Letter {

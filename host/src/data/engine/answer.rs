@@ -60,9 +60,10 @@ impl Engine {
             let last = lane.offset(first + u64::from(count) - 1).expect("it was answered");
             lane.counted = lane.counted.max(last + 1);
             actions.push(Action::Emit { lane: id, first, count });
-            if self.settings.guarantee == Guarantee::ExactlyOnce && lane.has_messages(first, count) {
+            let messages = lane.messages(first, count);
+            if self.settings.guarantee == Guarantee::ExactlyOnce && messages > 0 {
                 lane.in_transaction = true;
-                self.transaction.open();
+                self.transaction.emit(messages, now);
             }
         }
         let lane = self.lanes.known(id);

@@ -222,15 +222,21 @@ pub enum Outcome {
     /// It is in the log.
     Acked,
     /// It isn't, and never will be: the broker would refuse it again.
-    Refused {
-        /// The driver's number of what was refused (an output topic), by which it recognises it when the event runs again.
-        output: u16,
-        /// Why.
-        reason: Refusal,
-    },
-    /// It isn't, or it isn't known to be, for a reason that may pass. Of a letter that was refused, too: without its letter
-    /// the event has no outcome, and its partition stands until the letter can be written.
+    Refused(Refused),
+    /// It isn't, or it isn't known to be, for a reason that may pass. Of a letter that was refused, too, unless it can be
+    /// written otherwise: without its letter the event has no outcome, and its partition stands until the letter can be written.
     Failed,
+}
+
+/// What of an event a broker refuses for good, as the driver recognises it when the event runs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The driver's number of the route that it was for.
+    pub route: u16,
+    /// The driver's number of the topic that it was for.
+    pub output: u16,
+    /// Why.
+    pub reason: Refusal,
 }
 
 /// Why a broker refuses a message for good.
@@ -240,4 +246,9 @@ pub enum Refusal {
     TooLarge,
     /// Invalid in another way.
     Rejected,
+    /// A letter that is larger than its topic takes, and can go without more of its event.
+    LetterTooLarge {
+        /// Whether it went without the event's value already.
+        cut: bool,
+    },
 }

@@ -57,6 +57,12 @@ pub(super) struct Lane {
     pub(super) memory: Memory,
     /// Failures of the producer since an event settled last.
     pub(super) stumbles: u32,
+    /// Exactly once: the first event that a message failed of, and wasn't committed since.
+    pub(super) suspect: Option<i64>,
+    /// How many transactions were given up since then because of this lane.
+    pub(super) faults: u32,
+    /// Whether the one that is open, or is being given up, is one of those.
+    pub(super) at_fault: bool,
     /// Whether the engine's list of positions to commit has it.
     pub(super) dirty: bool,
     /// Whether the engine's list of lanes to look after has it.
@@ -99,6 +105,9 @@ impl Lane {
             release_by: None,
             memory: Memory::default(),
             stumbles: 0,
+            suspect: None,
+            faults: 0,
+            at_fault: false,
             dirty: false,
             watched: false,
             interrupted: false,
@@ -212,10 +221,10 @@ impl Lane {
         self.answered += messages.len() as u64;
     }
 
-    /// Whether any of these events has a message in flight.
-    pub(super) fn has_messages(&self, first: Seq, count: u32) -> bool {
+    /// How many messages of these events are in flight.
+    pub(super) fn messages(&self, first: Seq, count: u32) -> u64 {
         let start = (first - self.base) as usize;
-        self.events.range(start..start + count as usize).any(|event| event.pending & !OPEN != 0)
+        self.events.range(start..start + count as usize).map(|event| u64::from(event.pending & !OPEN)).sum()
     }
 
     /// How many of the events from a number on lie below an offset.
@@ -274,6 +283,21 @@ impl Lane {
         grew
     }
 
+    /// Exactly once: a message of an event failed, which makes the transaction fail.
+    pub(super) fn suspect(&mut self, offset: i64) {
+        self.suspect = Some(self.suspect.map_or(offset, |before| before.min(offset)));
+        if !std::mem::replace(&mut self.at_fault, true) {
+            self.faults = self.faults.saturating_add(1);
+        }
+    }
+
+    /// Exactly once: the events below an offset are committed.
+    pub(super) fn trust_below(&mut self, offset: i64) {
+        if self.suspect.is_some_and(|suspect| suspect < offset) {
+            (self.suspect, self.faults) = (None, 0);
+        }
+    }
+
     /// Forgets what is known of the events below an offset: they won't run again.
     pub(super) fn forget_below(&mut self, offset: i64) {
         self.memory.forget_below(offset);
@@ -309,6 +333,7 @@ impl Lane {
     /// back from.
     pub(super) fn rewind(&mut self, committed: Option<i64>) -> bool {
         self.committed = committed.unwrap_or(-1);
+        self.trust_below(self.committed);
         let position = committed.unwrap_or(self.begin);
         let behind = self.settled != position;
         if !behind && !self.in_transaction {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::input::Refusal;
+use super::input::Refused;
 
 /// What is remembered of a partition's events, by offset.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Remembered {
     /// How often it stopped its partition by a transient failure.
     pub(super) stops: u32,
     failures: Vec<(u16, u32)>,
-    refusals: Vec<(u16, Refusal)>,
+    refusals: Vec<Refused>,
 }
 
 impl Memory {
@@ -37,10 +37,15 @@ impl Memory {
 
     /// Takes what is known of routes over to the numbers that they have now.
     pub(super) fn renumber(&mut self, routes: &[Option<u16>]) {
+        let number = |route: u16| routes.get(usize::from(route)).copied().flatten();
         for event in &mut self.events {
             event.failures = std::mem::take(&mut event.failures)
                 .into_iter()
-                .filter_map(|(route, count)| Some((routes.get(usize::from(route)).copied()??, count)))
+                .filter_map(|(route, count)| Some((number(route)?, count)))
+                .collect();
+            event.refusals = std::mem::take(&mut event.refusals)
+                .into_iter()
+                .filter_map(|refused| Some(Refused { route: number(refused.route)?, ..refused }))
                 .collect();
         }
     }
@@ -61,12 +66,12 @@ impl Memory {
         }
     }
 
-    /// The refusals of events among some offsets (rising), as the event's index, the output and the reason.
-    pub(super) fn refusals_among<'a>(&'a self, offsets: &'a [i64]) -> impl Iterator<Item = (usize, u16, Refusal)> + 'a {
+    /// What was refused of events among some offsets (rising), with the event's index.
+    pub(super) fn refusals_among<'a>(&'a self, offsets: &'a [i64]) -> impl Iterator<Item = (usize, Refused)> + 'a {
         self.events
             .iter()
             .filter_map(|event| Some((offsets.binary_search(&event.offset).ok()?, event)))
-            .flat_map(|(index, event)| event.refusals.iter().map(move |&(output, reason)| (index, output, reason)))
+            .flat_map(|(index, event)| event.refusals.iter().map(move |&refused| (index, refused)))
     }
 }
 
@@ -84,10 +89,10 @@ impl Remembered {
         }
     }
 
-    /// Notes that an output was refused. Once is enough: its messages fail or pass together.
-    pub(super) fn add_refusal(&mut self, output: u16, reason: Refusal) {
-        if self.refusals.iter().all(|(of, _)| *of != output) {
-            self.refusals.push((output, reason));
+    /// Notes what was refused. Once is enough: a route's messages for one topic fail or pass together.
+    pub(super) fn add_refusal(&mut self, refused: Refused) {
+        if !self.refusals.contains(&refused) {
+            self.refusals.push(refused);
         }
     }
 }

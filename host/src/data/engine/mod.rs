@@ -38,7 +38,7 @@ mod transaction;
 use std::time::Duration;
 
 pub use action::{Action, Cause, Standing};
-pub use input::{Input, LaneId, Now, OnFailure, Outcome, Refusal, Report, RouteFailure, Seq, Take};
+pub use input::{Input, LaneId, Now, OnFailure, Outcome, Refusal, Refused, Report, RouteFailure, Seq, Take};
 
 use crate::config::model::{Backoff, Guarantee};
 use answer::Answer;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub blocked_wait: Duration,
     /// How long a lane waits whose messages failed for a reason that may pass, or whose producer is gone.
     pub failed_wait: Backoff,
+    /// Exactly once: how long the broker waits for the end of a transaction.
+    pub transaction_timeout: Duration,
     /// For the jitter of waits.
     pub seed: u64,
 }
@@ -185,13 +187,12 @@ impl Engine {
         };
         let first = lane.deliver(offsets);
         if !lane.memory.is_empty() {
-            let refused = lane.memory.refusals_among(offsets).map(|(index, output, reason)| Action::Refused {
+            let refused = lane.memory.refusals_among(offsets);
+            actions.extend(refused.map(|(index, refused)| Action::Refused {
                 lane: id,
                 seq: first + index as u64,
-                output,
-                reason,
-            });
-            actions.extend(refused);
+                refused,
+            }));
         }
         let below = |bound: i64| offsets.partition_point(|offset| *offset < bound) as u32;
         let skip = below(lane.skip.start)..below(lane.skip.end);
@@ -216,9 +217,9 @@ impl Engine {
                         self.settled(report.lane);
                     }
                 }
-                Outcome::Refused { output, reason } => {
+                Outcome::Refused(refused) => {
                     if let Some(offset) = lane.fail(report.seq) {
-                        lane.memory.entry(offset).add_refusal(output, reason);
+                        lane.memory.entry(offset).add_refusal(refused);
                         match self.settings.guarantee {
                             Guarantee::AtLeastOnce => self.park(report.lane, now, Cause::Refused, actions),
                             Guarantee::ExactlyOnce => self.give_up(Cause::Refused, actions),
@@ -226,10 +227,13 @@ impl Engine {
                     }
                 }
                 Outcome::Failed => {
-                    if lane.fail(report.seq).is_some() {
+                    if let Some(offset) = lane.fail(report.seq) {
                         match self.settings.guarantee {
                             Guarantee::AtLeastOnce => self.stumble(report.lane, now, Cause::Failed, actions),
-                            Guarantee::ExactlyOnce => self.give_up(Cause::Failed, actions),
+                            Guarantee::ExactlyOnce => {
+                                lane.suspect(offset);
+                                self.give_up(Cause::Failed, actions);
+                            }
                         }
                     }
                 }
@@ -425,7 +429,7 @@ impl Engine {
 
     fn commit_done(&mut self, accepted: &[LaneId], now: Now) {
         if self.settings.guarantee == Guarantee::ExactlyOnce {
-            return self.committed(accepted);
+            return self.committed(accepted, now);
         }
         for id in self.commits.end() {
             let lane = self.lanes.known(id);

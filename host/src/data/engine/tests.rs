@@ -1,5 +1,7 @@
 //! Small cases, one decision each. What comes of their combinations is the simulator's (`tests/tests/simulation.rs`).
 
+mod transactions;
+
 use std::time::Duration;
 
 use super::*;
@@ -30,6 +32,7 @@ impl Case {
             commit_interval: millis(50),
             revoke_timeout: millis(1000),
             blocked_wait: millis(20),
+            transaction_timeout: millis(8000),
             failed_wait: WAIT,
             seed: 1,
         };
@@ -78,8 +81,10 @@ fn acked(seq: Seq) -> Report {
     Report { lane: LANE, seq, outcome: Outcome::Acked }
 }
 
+const REFUSED: Refused = Refused { route: 1, output: 3, reason: Refusal::TooLarge };
+
 fn refused(seq: Seq) -> Report {
-    Report { lane: LANE, seq, outcome: Outcome::Refused { output: 3, reason: Refusal::TooLarge } }
+    Report { lane: LANE, seq, outcome: Outcome::Refused(REFUSED) }
 }
 
 fn failed(seq: Seq) -> Report {
@@ -295,7 +300,7 @@ fn a_refused_output_is_remembered_when_its_event_runs_again() {
     let park = Action::Park { lane: LANE, offset: 13, until: case.now, cause: Cause::Refused };
     case.check(Input::Reports(&[acked(0), refused(1)]), &[park, commit(11)]);
     case.check(Input::Reports(&[acked(2)]), &[resume(11)]);
-    let told = Action::Refused { lane: LANE, seq: 3, output: 3, reason: Refusal::TooLarge };
+    let told = Action::Refused { lane: LANE, seq: 3, refused: REFUSED };
     case.check(Input::Delivered { lane: LANE, offsets: &[11, 12] }, &[told, process(3, 2)]);
 }
 
@@ -425,96 +430,6 @@ fn exactly_once() -> Case {
 
 fn park(offset: i64, until: Now, cause: Cause) -> Action {
     Action::Park { lane: LANE, offset, until, cause }
-}
-
-#[test]
-fn a_transaction_ends_when_all_of_it_has_settled_and_takes_nothing_more_meanwhile() {
-    let mut case = exactly_once();
-    case.emit(0, &[10, 11]);
-    case.check(Input::Reports(&[acked(0)]), &[]);
-    assert!(!case.engine.takes_events() && !case.engine.is_between_transactions(), "it is to end");
-    assert_eq!(case.engine.next_wakeup(), None, "only reports bring it on");
-    case.check(Input::Reports(&[acked(1)]), &[commit(12)]);
-    assert!(!case.engine.takes_events(), "it ends");
-    case.check(Input::CommitDone { accepted: &[LANE] }, &[]);
-    assert!(case.engine.takes_events() && case.engine.is_between_transactions());
-    case.emit(2, &[12]);
-    case.check(Input::Reports(&[acked(2)]), &[]);
-    case.check(Input::Barrier, &[commit(13)]);
-}
-
-#[test]
-fn events_without_outputs_need_no_transaction_but_a_commit() {
-    let mut case = exactly_once();
-    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(0, 1)]);
-    let answered = Input::Answered { lane: LANE, first: 0, messages: &[0], failures: &[], takes: &[] };
-    case.check(answered, &[emit(0, 1), commit(11)]);
-    case.check(Input::CommitDone { accepted: &[LANE] }, &[]);
-}
-
-#[test]
-fn a_refused_output_gives_the_transaction_up_and_is_remembered_until_its_event_is_committed() {
-    let mut case = exactly_once();
-    case.check(Input::Barrier, &[]);
-    case.emit(0, &[10, 11]);
-    let abort = Action::Abort { cause: Cause::Refused };
-    case.check(Input::Reports(&[refused(0), acked(1)]), std::slice::from_ref(&abort));
-    assert!(!case.engine.takes_events());
-    let gone_back = [park(10, case.now, Cause::Refused), resume(10)];
-    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &gone_back);
-    let known = |seq| Action::Refused { lane: LANE, seq, output: 3, reason: Refusal::TooLarge };
-    case.check(Input::Delivered { lane: LANE, offsets: &[10, 11] }, &[known(2), process(2, 2)]);
-    let answered = |first| Input::Answered { lane: LANE, first, messages: &[1, 1], failures: &[], takes: &[] };
-    case.check(answered(2), &[emit(2, 2)]);
-    case.check(Input::Reports(&[acked(2), refused(3)]), &[abort]);
-    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &gone_back);
-    // Both are known, though the first one had settled in between.
-    case.check(Input::Delivered { lane: LANE, offsets: &[10, 11] }, &[known(4), known(5), process(4, 2)]);
-}
-
-#[test]
-fn a_commit_that_may_have_happened_goes_on_where_the_group_stands() {
-    let mut case = exactly_once();
-    case.emit(0, &[10, 11]);
-    case.check(Input::Reports(&[acked(0), acked(1)]), &[commit(12)]);
-    let until = case.now + WAIT.first;
-    case.check(Input::Aborted { positions: &[(LANE, Some(12))] }, &[park(12, until, Cause::Failed)]);
-    case.later(WAIT.first);
-    case.check(Input::Tick, &[resume(12)]);
-    case.check(Input::Drain { deadline: case.now + WAIT.first }, &[Action::Drained { clean: true }]);
-}
-
-#[test]
-fn a_lost_lane_takes_its_transaction_with_it() {
-    let mut case = exactly_once();
-    let other = LaneId(1);
-    case.check(Input::Assigned { lane: other, position: 0, committed: true }, &[]);
-    case.emit(0, &[10]);
-    case.check(Input::Lost { lanes: &[other] }, &[Action::Release { lane: other }]);
-    case.check(Input::Lost { lanes: &[LANE] }, &[Action::Abort { cause: Cause::Lost }, release()]);
-    case.check(Input::Aborted { positions: &[] }, &[]);
-    assert!(case.engine.is_between_transactions());
-}
-
-#[test]
-fn a_drain_that_had_to_give_up_is_not_clean() {
-    let mut case = exactly_once();
-    case.emit(0, &[10]);
-    case.check(Input::Drain { deadline: case.now + WAIT.first }, &[]);
-    case.check(Input::Reports(&[failed(0)]), &[Action::Abort { cause: Cause::Failed }]);
-    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &[Action::Drained { clean: false }]);
-}
-
-#[test]
-fn a_start_that_the_group_does_not_know_is_committed_after_a_transaction_was_given_up_too() {
-    let mut case = exactly_once();
-    let other = LaneId(1);
-    case.emit(0, &[10]);
-    case.check(Input::Assigned { lane: other, position: 5, committed: false }, &[]);
-    case.check(Input::Reports(&[refused(0)]), &[Action::Abort { cause: Cause::Refused }]);
-    let commit = Action::Commit { positions: vec![(other, 5)] };
-    let gone_back = [park(10, case.now, Cause::Refused), resume(10), commit];
-    case.check(Input::Aborted { positions: &[(LANE, Some(10)), (other, None)] }, &gone_back);
 }
 
 const BREAKER: Breaker = Breaker { failures: 0.5, events: 4, probe: millis(1000) };

@@ -1,4 +1,4 @@
-//! Exactly once: when the shard's one transaction ends, and what becomes of it when it can't.
+//! Exactly once: how large the shard's one transaction gets, when it ends, and what becomes of it when it can't.
 
 use super::input::{LaneId, Now};
 use super::lane::{Lane, State};
@@ -14,7 +14,16 @@ pub(super) struct Transaction {
     ending: bool,
     /// How often it was given up since one was committed.
     failures: u32,
+    /// When something was emitted into it first.
+    opened: Now,
+    /// How many messages were emitted into it.
+    messages: u64,
+    /// How many may be, where that has to be bounded: the broker took too long for more.
+    messages_max: Option<u64>,
 }
+
+/// More than so many messages are never in one transaction, bounded or not: what a producer holds is bounded, too.
+const MESSAGES_MAX: u64 = 100_000;
 
 /// How far it is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +40,35 @@ enum Stage {
 }
 
 impl Transaction {
-    /// Something was emitted.
-    pub(super) fn open(&mut self) {
+    /// So many messages were emitted.
+    pub(super) fn emit(&mut self, messages: u64, now: Now) {
         if self.stage == Stage::Idle {
-            self.stage = Stage::Open;
+            (self.stage, self.opened) = (Stage::Open, now);
         }
+        self.messages += messages;
+        self.urgent |= self.room() == 0;
+    }
+
+    /// How many more messages it may have.
+    fn room(&self) -> u64 {
+        self.messages_max.unwrap_or(u64::MAX).saturating_sub(self.messages)
+    }
+
+    /// It was committed: the next one may be larger, or has to be smaller, so that each takes between a quarter and a half of the
+    /// time that the broker waits for it.
+    fn adapt(&mut self, now: Now, timeout: Now) {
+        let took = now.saturating_sub(self.opened);
+        if took > timeout / 2 {
+            self.messages_max = Some((self.messages * 3 / 4).max(1));
+        } else if took < timeout / 4 && self.room() == 0 {
+            let larger = self.messages_max.map(|max| max + max / 4 + 1);
+            self.messages_max = larger.filter(|max| *max < MESSAGES_MAX);
+        }
+    }
+
+    /// It was given up, and may have been too large.
+    fn shrink(&mut self) {
+        self.messages_max = Some((self.messages / 2).max(1));
     }
 
     /// It is to end soon, if there is one.
@@ -64,9 +97,8 @@ impl Transaction {
         matches!(self.stage, Stage::Committing | Stage::Aborting(_))
     }
 
-    fn end(&mut self) -> Stage {
-        (self.urgent, self.ending) = (false, false);
-        std::mem::take(&mut self.stage)
+    fn end(&mut self) {
+        (self.stage, self.urgent, self.ending, self.messages) = (Stage::Idle, false, false, 0);
     }
 }
 
@@ -82,6 +114,18 @@ impl Engine {
         self.transaction.stage == Stage::Idle
     }
 
+    /// How many more events may be emitted into the transaction, at least one: where the broker is slow, the rest has to wait for the
+    /// next one.
+    pub fn room(&self) -> usize {
+        usize::try_from(self.transaction.room()).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Exactly once: the first event of a lane that a message failed of. It goes into a transaction alone, so that what stands in its
+    /// way is in nobody else's. An event behind it does so, where it isn't there any more.
+    pub fn suspect(&self, lane: LaneId) -> Option<i64> {
+        self.lanes.get(lane)?.suspect
+    }
+
     /// Whether the transaction may be committed now. Where it is time, and something is in flight, nothing more is emitted.
     pub(super) fn may_end(&mut self, soon: bool, now: Now) -> bool {
         if self.transaction.is_under_way() {
@@ -95,16 +139,18 @@ impl Engine {
     }
 
     /// The transaction is committed, with all positions.
-    pub(super) fn committed(&mut self, accepted: &[LaneId]) {
+    pub(super) fn committed(&mut self, accepted: &[LaneId], now: Now) {
         for id in self.commits.end() {
             assert!(accepted.contains(&id), "a transaction is committed whole");
             let lane = self.lanes.known(id);
             lane.committed = lane.committing.take().expect("it was part of the commit");
             lane.forget_below(lane.committed);
+            lane.trust_below(lane.committed);
         }
         for id in self.lanes.ids(|lane| lane.in_transaction) {
             self.lanes.known(id).in_transaction = false;
         }
+        self.transaction.adapt(now, self.settings.transaction_timeout);
         self.transaction.end();
         self.transaction.failures = 0;
     }
@@ -122,14 +168,24 @@ impl Engine {
     /// group stands, which is not always where this shard knew it to stand: a commit may have happened whose answer was lost.
     pub(super) fn aborted(&mut self, positions: &[(LaneId, Option<i64>)], now: Now, actions: &mut Vec<Action>) {
         self.commits.clear(&mut self.lanes);
-        let cause = match self.transaction.end() {
+        let cause = match self.transaction.stage {
             Stage::Aborting(cause) => cause,
             _ => Cause::Failed,
         };
-        let until = self.until_again(cause, now);
+        if matches!(cause, Cause::Failed) && self.transaction.messages > 0 {
+            self.transaction.shrink();
+        }
+        self.transaction.end();
+        let others_until = self.until_again(cause, now);
         for &(id, committed) in positions {
-            let Some(lane) = self.lanes.get_mut(id) else { continue };
+            let Self { lanes, settings, random, .. } = self;
+            let Some(lane) = lanes.get_mut(id) else { continue };
             let rewound = lane.rewind(committed);
+            // Others go on sooner than the one that keeps failing.
+            let until = match std::mem::take(&mut lane.at_fault) {
+                true => others_until.max(now + backoff::wait(&settings.failed_wait, lane.faults, random)),
+                false => others_until,
+            };
             self.commits.note(id, lane);
             if !rewound {
                 continue;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::Failures;
 use super::group::out_of_range;
-use super::transaction::Settling;
+use super::transaction::{Patience, Settling};
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Cause, Engine, Input, LaneId, Now};
 use crate::data::handover::{Handover, Pauses, Starts};
@@ -49,6 +49,12 @@ pub(super) struct Flow {
     pub(super) ranges: Vec<(LaneId, u64)>,
     /// What is left to do before another transaction begins, or another event is answered.
     pub(super) settling: Option<Settling>,
+    /// How long the broker is waited for.
+    pub(super) patience: Patience,
+    /// When the producer's name was last found taken over by somebody.
+    pub(super) fenced_at: Option<Instant>,
+    /// Since when the group's offsets can't be read back, or when that was said last.
+    pub(super) read_back_said: Option<Instant>,
     /// How often producers could not take their name over since one could.
     pub(super) taken_over_in_vain: u32,
     /// Whether the shard was told to stop.

@@ -16,11 +16,10 @@ use crate::kafka::{self, Partition, start};
 impl Shard {
     /// Has the transaction end, where there is a generation to go over to: one transaction sees one generation.
     pub(super) fn reach_boundary(&mut self) -> Result<(), kafka::Error> {
-        if self.flow.engine.is_between_transactions() || self.flow.handover.newer(self.version).is_none() {
+        if self.flow.handover.newer(self.version).is_none() {
             return Ok(());
         }
-        self.flow.step(Input::Barrier)?;
-        self.flow.settle_before_more(&self.program)
+        self.flow.end_transaction(&self.program)
     }
 
     /// Takes the newest generation, if there is one that this shard doesn't follow yet. A shard that is to stop doesn't: it
@@ -50,7 +49,10 @@ impl Shard {
 impl Flow {
     fn cut_over(&mut self, before: &Program, next: &Cutover) -> Result<(), kafka::Error> {
         let program = &next.program;
-        self.step(Input::Swapped { routes: &before.renumbered(program) })?;
+        self.take_reports()?;
+        let numbers = before.renumbered(program);
+        self.sink.renumber(&numbers);
+        self.step(Input::Swapped { routes: &numbers })?;
         self.sink.adopt(&next.outputs)?;
         self.starts = Arc::clone(&next.starts);
         if let Some(positions) = &next.positions {

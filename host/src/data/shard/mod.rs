@@ -28,7 +28,7 @@ pub use self::failures::{Failed, FailureCounts};
 pub use self::hands::{Granted, Wish};
 pub use self::health::Health;
 use self::process::Calls;
-use self::transaction::Settling;
+use self::transaction::{Patience, Settling};
 use super::engine::{Engine, Now, Settings as EngineSettings};
 use super::handover::Handover;
 use super::lane::Lanes;
@@ -166,6 +166,9 @@ impl Shard {
             draining: false,
             settling: transactional.then_some(Settling::Begin),
             taken_over_in_vain: 0,
+            patience: Patience::default(),
+            fenced_at: None,
+            read_back_said: None,
             ranges: Vec::new(),
             drained: None,
             topic_ids: HashMap::new(),
@@ -234,6 +237,7 @@ fn engine_settings(program: &Program) -> EngineSettings {
         commit_interval: program.commit_interval,
         revoke_timeout: Duration::from_secs(5),
         blocked_wait: Duration::from_millis(250),
+        transaction_timeout: kafka::settings::TRANSACTION_TIMEOUT,
         failed_wait: Backoff { first: Duration::from_millis(250), max: Duration::from_secs(5), jitter: 0.2 },
         // Different for every shard of every host, so that they don't come back all at once.
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &program.group),

@@ -12,9 +12,10 @@ use super::trials::{Answered, Watch};
 use crate::data::answers::{Answers, Product};
 use crate::data::canary::{self, Share};
 use crate::data::chain::{self, Run};
-use crate::data::engine::{Action, Cause, Input, LaneId, OnFailure, Refusal, RouteFailure, Seq, Take};
+use crate::data::engine::{Action, Cause, Input, LaneId, OnFailure, Refused, RouteFailure, Seq, Take};
 use crate::data::event::Event;
 use crate::data::filter::Scratch;
+use crate::data::letter::{self, Cut};
 use crate::data::plugin::verdicts::Verdicts;
 use crate::data::plugin::{Call, HELD_BYTES_MAX, Worker};
 use crate::data::program::Program;
@@ -65,7 +66,7 @@ struct Taken {
     first: Seq,
     /// Those that are not to be run.
     skip: Range<usize>,
-    refusals: Vec<(Seq, u16, Refusal)>,
+    refusals: Vec<(Seq, Refused)>,
 }
 
 impl Calls {
@@ -248,14 +249,24 @@ fn deliver(
         // Up to where it is run, or skipped.
         let skipped = skip.contains(&start);
         let end = [skip.start, skip.end, events.len()].into_iter().find(|end| *end > start).unwrap_or(events.len());
+        // What failed to be written goes into a transaction alone.
+        let suspect = flow.engine.suspect(id).map(|offset| events.partition_point(|event| event.offset < offset));
+        let is_suspect = suspect == Some(start);
+        let end = suspect.filter(|suspect| *suspect > start).map_or(end, |suspect| end.min(suspect));
         // An event that is tried again goes alone: the others weren't offered as often. So does one that a route is tried with.
-        let alone = !skipped && (attempt > 1 || flow.engine.is_probing(id));
-        let count = if alone { 1 } else { PART_EVENTS_MAX.min(end - start) };
+        let alone = is_suspect || !skipped && (attempt > 1 || flow.engine.is_probing(id));
+        let count = if alone { 1 } else { PART_EVENTS_MAX.min(end - start).min(flow.engine.room()) };
+        if is_suspect {
+            flow.end_transaction(program)?;
+        }
         let events = &events[start..start + count];
         let part = Part { id, first: seq, attempt, events, skipped, refusals: &refusals };
         match part.answer(program, calls, flow)? {
             Some(answered) => start += answered,
             None => return Ok(()),
+        }
+        if is_suspect {
+            flow.end_transaction(program)?;
         }
         flow.attend(program)?;
         flow.settle_before_more(program)?;
@@ -272,7 +283,7 @@ fn offer(flow: &mut Flow, id: LaneId, offsets: &[i64]) -> Result<Option<Taken>, 
         match action {
             Action::Process { first: seq, skip, .. } => first = Some((seq, skip.start as usize..skip.end as usize)),
             Action::Discard { .. } => {}
-            Action::Refused { seq, output, reason, .. } => refusals.push((seq, output, reason)),
+            Action::Refused { seq, refused, .. } => refusals.push((seq, refused)),
             other => others.push(other),
         }
     }
@@ -288,7 +299,7 @@ struct Part<'p, 'e> {
     events: &'e [Event<'e>],
     /// Whether an operator wants them skipped, rather than run.
     skipped: bool,
-    refusals: &'p [(Seq, u16, Refusal)],
+    refusals: &'p [(Seq, Refused)],
 }
 
 impl Part<'_, '_> {
@@ -312,9 +323,9 @@ impl Part<'_, '_> {
             self.call(program, &routes, &chosen, workers, arenas, picked, flow)
         };
         answers.refuse_outputs(|output| flow.sink.refusal(output));
-        for (seq, output, reason) in self.refusals {
+        for (seq, refused) in self.refusals {
             if let Some(event) = seq.checked_sub(self.first).filter(|event| *event < self.events.len() as u64) {
-                answers.refuse(event as u32, *output, flow.sink.topic_name(*output), *reason);
+                answers.refuse(event as u32, *refused, flow.sink.topic_name(refused.output));
             }
         }
         let mut failures = Vec::new();
@@ -376,6 +387,11 @@ impl Part<'_, '_> {
             answers.add(*route, picked, run);
         }
         answers
+    }
+
+    /// What was refused of an event before.
+    fn refused(&self, seq: Seq) -> impl Iterator<Item = Refused> {
+        self.refusals.iter().filter(move |(of, _)| *of == seq).map(|(_, refused)| *refused)
     }
 
     /// Tells the engine what was answered, and carries out what it says. Whether the lane goes on.
@@ -462,7 +478,8 @@ impl Part<'_, '_> {
                 if let Product::Failed { failure, stage } = &product {
                     flow.failures.add(route, plan, *stage, failure.kind);
                 }
-                let result = flow.produce(self.id, seq, event, plan, &product, attempts);
+                let place = Place { id: self.id, seq, route, cut: letter::cut_of(self.refused(seq), route) };
+                let result = flow.produce(place, event, plan, &product, attempts);
                 match result {
                     Ok(produced) => blocked = !produced,
                     Err(error) => failed = Err(error),
@@ -475,6 +492,16 @@ impl Part<'_, '_> {
         }
         Ok(None)
     }
+}
+
+/// What something is produced for.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    id: LaneId,
+    seq: Seq,
+    route: u16,
+    /// What its letter has to go without, since its topic has refused it before.
+    cut: Cut,
 }
 
 /// What the engine is told of which events each route took.
@@ -562,8 +589,7 @@ impl Flow {
     /// Produces what one route has for one event. False where there was no room for all of it.
     fn produce(
         &mut self,
-        id: LaneId,
-        seq: Seq,
+        Place { id, seq, route, cut }: Place,
         event: &Event<'_>,
         plan: &route::Plan,
         product: &Product<'_, '_>,
@@ -573,7 +599,7 @@ impl Flow {
             Product::Outputs(outputs) => {
                 for (index, ready) in outputs.iter().enumerate() {
                     if !self.insist(id, |sink, lane| {
-                        sink.output(Origin { id, lane, seq, event }, plan, index as u32, ready)
+                        sink.output(Origin { id, lane, seq, route, event }, plan, index as u32, ready)
                     })? {
                         return Ok(false);
                     }
@@ -584,7 +610,7 @@ impl Flow {
                 let Some(attempts) = attempts else { return Ok(true) };
                 tracing::debug!(route = plan.id, kind = %failure.kind, message = failure.message, offset = event.offset, "An event goes to the dead letters.");
                 self.insist(id, |sink, lane| {
-                    sink.letter(Origin { id, lane, seq, event }, plan, failure, *stage, attempts)
+                    sink.letter(Origin { id, lane, seq, route, event }, plan, (failure, *stage, attempts), cut)
                 })
             }
         }

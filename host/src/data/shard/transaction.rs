@@ -10,12 +10,18 @@ use crate::data::engine::{Action, Input, LaneId};
 use crate::data::program::Program;
 use crate::kafka::{self, Code, TransactionError};
 
-/// How long one call may take: the member is kept alive in between.
+/// How long one call may take at first, and at most where the broker takes its time: the member is kept alive in between.
 const CALL_TIMEOUT: Duration = Duration::from_millis(300);
+const CALL_TIMEOUT_MAX: Duration = Duration::from_millis(2400);
 /// How long a commit is tried before its producer is given up, in which time the broker still waits for it.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often producers may be told that another one has their name, which they have just taken over.
 const TAKE_OVERS_MAX: u32 = 3;
+/// A producer whose name was taken over a second time within so long has a rival. Once it may be the broker, which thinks that a
+/// transaction took too long: its clock was set, say.
+const RIVAL_WITHIN: Duration = Duration::from_secs(600);
+/// How often the log says that the group's offsets can't be read back.
+const SAY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long to wait before another producer tries what one could not.
 const RENEW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a host that stops may take to abort what it leaves.
@@ -41,7 +47,33 @@ pub(super) enum Settling {
     /// The group has to say where its partitions stand.
     ReadBack,
     /// At least once: what is in flight has to be acknowledged or refused, before another producer takes the place of this one.
-    Shrink,
+    Resize,
+    /// At least once: the producer can't go on, and another one has to take its place.
+    Replace,
+}
+
+/// How long a call is waited for: longer each time that the broker didn't answer it in time. A call that is made again asks the
+/// broker again, so that a far one would never be heard.
+#[derive(Debug)]
+pub(super) struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(CALL_TIMEOUT)
+    }
+}
+
+impl Patience {
+    fn disappointed(&mut self) {
+        self.0 = (self.0 * 2).min(CALL_TIMEOUT_MAX);
+    }
+
+    /// After an answer that took so long.
+    fn answered(&mut self, took: Duration) {
+        if took < self.0 / 4 {
+            self.0 = (self.0 / 2).max(CALL_TIMEOUT);
+        }
+    }
 }
 
 impl Settling {
@@ -56,11 +88,11 @@ impl Settling {
         }
     }
 
-    /// What is left to do once batches have to be smaller, which takes another producer. What comes after a transaction that
+    /// What is left to do once batches are to have another size, which takes another producer. What comes after a transaction that
     /// was given up, or is settled already, meets one that has nothing in flight.
-    fn smaller_batches(settling: Option<Self>, transactional: bool) -> Self {
+    fn other_batches(settling: Option<Self>, transactional: bool) -> Self {
         match settling {
-            None if !transactional => Self::Shrink,
+            None if !transactional => Self::Resize,
             None | Some(Self::Abort) => Self::Renew { committed: false },
             Some(under_way) => under_way,
         }
@@ -83,23 +115,33 @@ impl Flow {
         Ok(())
     }
 
+    /// Has the transaction end, if one is open, as soon as it can, and waits for that.
+    pub(super) fn end_transaction(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        if self.engine.is_between_transactions() {
+            return Ok(());
+        }
+        self.step(Input::Barrier)?;
+        self.settle_before_more(program)
+    }
+
     /// Takes what the producer reports. Under exactly-once, one that can't go on is replaced: what it wrote is settled by the next.
     pub(super) fn poll_sink(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
         let polled = self.sink.poll(timeout);
-        if self.sink.wants_smaller_batches() {
-            self.settling = Some(Settling::smaller_batches(self.settling, self.sink.transactional_id().is_some()));
+        if self.sink.wants_other_batches() {
+            self.settling = Some(Settling::other_batches(self.settling, self.sink.transactional_id().is_some()));
         }
-        match polled {
-            Err(kafka::Error::Fatal { code, message }) if self.sink.transactional_id().is_some() => {
-                if code.is_fenced() && !self.sink.is_late() {
-                    return Err(self.fenced(&message));
-                }
-                tracing::warn!(shard = self.name, error = %code, message, "The producer can't go on: it is replaced.");
-                self.settling = Some(Settling::Renew { committed: false });
-                Ok(())
-            }
-            polled => polled,
+        let Err(kafka::Error::Fatal { code, message }) = polled else { return polled };
+        let transactional = self.sink.transactional_id().is_some();
+        if transactional && code.is_fenced() {
+            self.settling = Some(self.fenced(&message)?);
+            return Ok(());
         }
+        tracing::warn!(shard = self.name, error = %code, message, "The producer can't go on: it is replaced.");
+        self.settling = Some(match transactional {
+            true => Settling::Renew { committed: false },
+            false => Settling::Replace,
+        });
+        Ok(())
     }
 
     /// Commits what was written, with these positions.
@@ -141,45 +183,67 @@ impl Flow {
 
     fn try_commit(&mut self, positions: &[(LaneId, i64)], deadline: Instant) -> Result<(), TransactionError> {
         self.sink.begin()?;
-        self.insist_on(deadline, |flow| {
-            flow.sink.producer().send_offsets(&flow.consumer, flow.offsets(positions).into_iter(), CALL_TIMEOUT)
+        self.insist_on(deadline, |flow, timeout| {
+            flow.sink.producer().send_offsets(&flow.consumer, flow.offsets(positions).into_iter(), timeout)
         })?;
-        self.insist_on(deadline, |flow| flow.sink.producer().commit_transaction(CALL_TIMEOUT))
+        self.insist_on(deadline, |flow, timeout| flow.sink.producer().commit_transaction(timeout))
     }
 
     /// Goes on with a call until it is done, or can't be. The member is kept alive in between.
     fn insist_on(
         &mut self,
         deadline: Instant,
-        call: impl Fn(&Self) -> Result<(), TransactionError>,
+        call: impl Fn(&Self, Duration) -> Result<(), TransactionError>,
     ) -> Result<(), TransactionError> {
         loop {
-            match call(self) {
-                Err(TransactionError::Pending { code }) if Instant::now() >= deadline => {
-                    let message = "the broker doesn't answer".to_owned();
-                    return Err(TransactionError::Unknown { code, message });
+            let begun = Instant::now();
+            match call(self, self.patience.0) {
+                Err(TransactionError::Pending { code }) => {
+                    self.patience.disappointed();
+                    if Instant::now() >= deadline {
+                        let message = "the broker doesn't answer".to_owned();
+                        return Err(TransactionError::Unknown { code, message });
+                    }
+                    self.keep_alive();
                 }
-                Err(TransactionError::Pending { .. }) => self.keep_alive(),
-                done => return done,
+                done => {
+                    self.patience.answered(begun.elapsed());
+                    return done;
+                }
             }
         }
     }
 
     /// What an error of the producer's leaves to be done.
-    fn after(&self, error: TransactionError) -> Result<Settling, kafka::Error> {
+    fn after(&mut self, error: TransactionError) -> Result<Settling, kafka::Error> {
         match error {
             TransactionError::Abort { .. } => Ok(Settling::Abort),
             TransactionError::Pending { .. } | TransactionError::Unknown { .. } => {
                 Ok(Settling::Renew { committed: false })
             }
-            // The broker fences whoever is late, too.
-            TransactionError::Fenced { .. } if self.sink.is_late() => Ok(Settling::Renew { committed: false }),
-            TransactionError::Fenced { message } => Err(self.fenced(&message)),
+            TransactionError::Fenced { message } => self.fenced(&message),
         }
     }
 
-    /// Somebody else writes under this shard's name: to go on would be to fence each other for ever.
-    fn fenced(&self, message: &str) -> kafka::Error {
+    /// The broker fences whoever is late, and whoever has a rival that writes under its name. The first is replaced; with a
+    /// rival, to go on would be to fence each other for ever.
+    fn fenced(&mut self, message: &str) -> Result<Settling, kafka::Error> {
+        if !self.sink.is_late() {
+            let before = self.fenced_at.replace(Instant::now());
+            if before.is_some_and(|before| before.elapsed() < RIVAL_WITHIN) {
+                return Err(self.rival(message));
+            }
+            tracing::warn!(
+                shard = self.name,
+                message,
+                "The producer's name was taken over, by the broker or by a second host: it is replaced once."
+            );
+        }
+        Ok(Settling::Renew { committed: false })
+    }
+
+    /// Somebody else writes under this shard's name.
+    fn rival(&self, message: &str) -> kafka::Error {
         let name = self.sink.transactional_id().unwrap_or_default();
         let message = format!(
             "another producer has taken over the transactional id `{name}`: does a second host run with this host's \
@@ -198,7 +262,8 @@ impl Flow {
                     self.sink.renew()?;
                     Some(Settling::TakeOver { committed })
                 }
-                Settling::Shrink => self.shrink()?,
+                Settling::Resize => self.resize()?,
+                Settling::Replace => self.replace()?,
                 Settling::TakeOver { committed: true } => self.take_over(None)?,
                 Settling::TakeOver { committed: false } => self.take_over(Some(Settling::ReadBack))?,
                 Settling::ReadBack => self.read_back()?,
@@ -216,12 +281,13 @@ impl Flow {
 
     /// The producer takes its name over. What is left to do then is `next`.
     fn take_over(&mut self, next: Option<Settling>) -> Result<Option<Settling>, kafka::Error> {
-        match self.sink.producer().init_transactions(CALL_TIMEOUT) {
+        match self.sink.producer().init_transactions(self.patience.0) {
             Ok(()) => {
                 self.taken_over_in_vain = 0;
                 Ok(next)
             }
             Err(TransactionError::Pending { code }) => {
+                self.patience.disappointed();
                 tracing::debug!(shard = self.name, %code, "The producer has not taken its name over yet.");
                 Ok(self.settling)
             }
@@ -229,7 +295,7 @@ impl Flow {
             Err(TransactionError::Fenced { message })
                 if self.settling == Some(Settling::Begin) || self.taken_over_in_vain >= TAKE_OVERS_MAX =>
             {
-                Err(self.fenced(&message))
+                Err(self.rival(&message))
             }
             Err(error) if error.is_final() => Err(error.into()),
             Err(error) => {
@@ -242,11 +308,19 @@ impl Flow {
         }
     }
 
+    /// What the former producer had in flight may be written or not: all of that runs again.
+    fn replace(&mut self) -> Result<Option<Settling>, kafka::Error> {
+        self.sink.renew()?;
+        self.settling = None;
+        self.step(Input::ProducerLost)?;
+        Ok(None)
+    }
+
     /// What was refused is told before, so that no event is forgotten.
-    fn shrink(&mut self) -> Result<Option<Settling>, kafka::Error> {
+    fn resize(&mut self) -> Result<Option<Settling>, kafka::Error> {
         self.take_reports()?;
         if self.sink.in_flight() > 0 || self.sink.has_reports() {
-            return Ok(Some(Settling::Shrink));
+            return Ok(Some(Settling::Resize));
         }
         self.sink.renew()?;
         Ok(None)
@@ -267,7 +341,7 @@ impl Flow {
             return Ok(Some(Settling::ReadBack));
         }
         let ending = self.sink.producer().ending();
-        match self.sink.producer().abort_transaction(CALL_TIMEOUT) {
+        match self.sink.producer().abort_transaction(self.patience.0) {
             Ok(()) => {
                 self.sink.ended();
                 self.poll_sink(Duration::ZERO)?;
@@ -289,14 +363,21 @@ impl Flow {
     fn read_back(&mut self) -> Result<Option<Settling>, kafka::Error> {
         let lanes: Vec<_> = self.lanes.iter().map(|(id, lane)| (id, lane.partition.clone(), lane.begin)).collect();
         let partitions: Vec<_> = lanes.iter().map(|(_, (topic, number), _)| (&**topic, *number)).collect();
-        let committed = match self.consumer.committed(partitions.into_iter(), CALL_TIMEOUT) {
+        let committed = match self.consumer.committed(partitions.into_iter(), self.patience.0) {
             Ok(committed) => committed,
             Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
             Err(error) => {
-                tracing::debug!(shard = self.name, %error, "The group's offsets could not be read back; trying again.");
+                self.patience.disappointed();
+                if self.read_back_said.is_none_or(|said| said.elapsed() >= SAY_INTERVAL) {
+                    // The first time is usual: positions of a transaction that ends are waited for.
+                    if self.read_back_said.replace(Instant::now()).is_some() {
+                        tracing::warn!(shard = self.name, %error, "The group's offsets can't be read back: nothing goes on before that.");
+                    }
+                }
                 return Ok(self.settling);
             }
         };
+        self.read_back_said = None;
         let position = |(id, (topic, number), begin): &(LaneId, kafka::Partition, i64)| {
             let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
             // Where the offset that the group has isn't in the log, it was begun further on.

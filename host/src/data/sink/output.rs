@@ -3,12 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::Kind;
-use crate::data::engine::{Outcome, Refusal};
+use super::{Kind, Message, Time};
+use crate::data::engine::{Outcome, Refusal, Refused};
+use crate::data::letter::Cut;
 use crate::kafka::{Code, Topic};
 
-/// The smallest record whose refusal says what its topic takes.
-const LEARNED_BYTES_MIN: usize = 1 << 10;
 /// How often the log says the same of a topic, at most.
 const SAY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -19,8 +18,8 @@ pub(super) struct Output {
     pub(super) topic: Topic,
     pub(super) bytes_in_flight: usize,
     pub(super) record_bytes_max: usize,
-    /// Whether it has refused a letter under its event's time, by whether that was ahead of the clock.
-    pub(super) refuses_times: [bool; 2],
+    /// Whether it has refused a letter under its event's time: behind the clock, and ahead of it.
+    refuses_times: [bool; 2],
     /// How many partitions it has, at least; where that was ever asked.
     pub(super) partitions: Option<u32>,
     /// When it was asked.
@@ -46,40 +45,53 @@ impl Output {
         }
     }
 
-    /// What the error that one record met means for its event. Of an output that can never be written, that it was refused;
-    /// of everything else, and of a letter whatever it is, that it is to be tried again.
-    pub(super) fn outcome(&mut self, number: u16, code: Code, bytes: usize, kind: Kind) -> Outcome {
+    /// Whether it is known to refuse letters of this time.
+    pub(super) fn refuses(&self, time: Time) -> bool {
+        match time {
+            Time::Now => false,
+            Time::Behind => self.refuses_times[0],
+            Time::Ahead => self.refuses_times[1],
+        }
+    }
+
+    /// What the error that one record met means for its event. Of an output that can never be written, that it was refused; of
+    /// a letter, too, where it can go without more of its event; of everything else, that it is to be tried again.
+    pub(super) fn outcome(&mut self, number: u16, code: Code, bytes: usize, message: &Message) -> Outcome {
+        let Message { kind, route, .. } = *message;
         let reason = match code {
-            Code::MESSAGE_TOO_LARGE => {
-                // What the topic takes is known from here on: the next one like it isn't tried, and a letter goes without
-                // value. Of small records it is their headers that were too large, which says nothing about others.
-                if bytes >= LEARNED_BYTES_MIN {
-                    self.record_bytes_max = self.record_bytes_max.min(bytes);
+            Code::MESSAGE_TOO_LARGE => Some(Refusal::TooLarge),
+            // Of a batch, the client gives these to the guilty records alone; the first one where there are several, whatever
+            // is wrong with them.
+            Code::INVALID_RECORD | Code::INVALID_TIMESTAMP | Code::UNKNOWN_PARTITION => Some(Refusal::Rejected),
+            _ => None,
+        };
+        if let Some(more) = self.say(code) {
+            match reason {
+                Some(_) => {
+                    tracing::warn!(topic = self.name, error = %code, bytes, ?kind, more, "A message was refused.");
                 }
-                Refusal::TooLarge
-            }
-            // Of a batch, the client gives these to the guilty records alone.
-            Code::INVALID_RECORD | Code::UNKNOWN_PARTITION => Refusal::Rejected,
-            Code::INVALID_TIMESTAMP => {
-                if let Kind::Letter { ahead } = kind {
-                    self.refuses_times[usize::from(ahead)] = true;
-                }
-                Refusal::Rejected
-            }
-            _ => {
-                if let Some(more) = self.say(code) {
+                None => {
                     tracing::warn!(topic = self.name, error = %code, ?kind, more, "A message was not written: its event runs again.");
+                }
+            }
+        }
+        let reason = match (kind, reason) {
+            (Kind::Output, Some(reason)) => reason,
+            (Kind::Letter { cut, .. }, Some(Refusal::TooLarge)) if cut != Cut::Event => {
+                Refusal::LetterTooLarge { cut: cut == Cut::Value }
+            }
+            (Kind::Letter { time, .. }, Some(Refusal::Rejected)) => {
+                match time {
+                    Time::Now => {}
+                    Time::Behind => self.refuses_times[0] = true,
+                    Time::Ahead => self.refuses_times[1] = true,
                 }
                 return Outcome::Failed;
             }
+            _ => return Outcome::Failed,
         };
-        if let Some(more) = self.say(code) {
-            tracing::warn!(topic = self.name, error = %code, bytes, ?kind, more, "A message was refused.");
-        }
-        match kind {
-            Kind::Letter { .. } => Outcome::Failed,
-            Kind::Output => Outcome::Refused { output: number, reason },
-        }
+        // Of a route that is gone nothing has to be remembered: its events run by other routes now.
+        route.map_or(Outcome::Failed, |route| Outcome::Refused(Refused { route, output: number, reason }))
     }
 
     /// Whether the log is to say that a message met an error, and how many others met it since it last did.

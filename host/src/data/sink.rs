@@ -127,8 +127,8 @@ pub struct Sink {
     over: usize,
     /// When the transaction was begun that is open, if there is one.
     begun: Option<(Instant, SystemTime)>,
-    /// A topic that refused batches which no record of them need be too large for, and their smallest record's bytes.
-    too_large: Option<(u16, usize)>,
+    /// A topic that refused batches, nobody knows for which of their records; and the smallest one's bytes.
+    refused: Option<(u16, usize)>,
     /// What batches might have before they were made as small as the refused records, and when that was.
     guessed: Option<(Instant, usize)>,
     /// What is in flight, by what its report carries.
@@ -158,7 +158,7 @@ impl Sink {
             topic_bytes_max: bytes_max / TOPIC_SHARE,
             over: 0,
             begun: None,
-            too_large: None,
+            refused: None,
             guessed: None,
             messages: Slab::new(),
             header: Vec::new(),
@@ -403,8 +403,7 @@ impl Sink {
     /// # Errors
     /// Where the producer can't go on.
     pub fn poll(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
-        let Self { producer, outputs, by_topic, reports, over, messages, topic_bytes_max, trouble, too_large, .. } =
-            self;
+        let Self { producer, outputs, by_topic, reports, over, messages, topic_bytes_max, trouble, refused, .. } = self;
         let batch_bytes = self.settings.batch_bytes();
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
@@ -416,11 +415,13 @@ impl Sink {
             let outcome = match report.error {
                 None => Outcome::Acked,
                 // A record that is as large as a batch may be was alone in its own. Of any other one nobody can tell: it is
-                // written again, in a smaller one.
-                Some(Code::MESSAGE_TOO_LARGE) if report.bytes.max(1) < batch_bytes => {
-                    *trouble = Some((number, Code::MESSAGE_TOO_LARGE));
-                    let smallest = too_large.map_or(usize::MAX, |(_, smallest)| smallest);
-                    *too_large = Some((number, report.bytes.max(1).min(smallest)));
+                // written again, in a smaller one. So it is where another error may be a neighbour's.
+                Some(code)
+                    if report.unclear || code == Code::MESSAGE_TOO_LARGE && report.bytes.max(1) < batch_bytes =>
+                {
+                    *trouble = Some((number, code));
+                    let smallest = refused.map_or(usize::MAX, |(_, smallest)| smallest);
+                    *refused = Some((number, report.bytes.max(1).min(smallest)));
                     Outcome::Failed
                 }
                 Some(code) => {
@@ -476,10 +477,10 @@ impl Sink {
         &self.producer
     }
 
-    /// Whether another producer is to write batches of another size: smaller ones, since a topic refused some that may only have
-    /// been too large as a whole; or larger ones again, where the size was guessed some time ago.
+    /// Whether another producer is to write batches of another size: smaller ones, since a topic refused some, nobody knows
+    /// for which of their records; or larger ones again, where the size was guessed some time ago.
     pub fn wants_other_batches(&self) -> bool {
-        self.too_large.is_some() || self.guessed.is_some_and(|(at, _)| at.elapsed() >= GUESS_LASTS)
+        self.refused.is_some() || self.guessed.is_some_and(|(at, _)| at.elapsed() >= GUESS_LASTS)
     }
 
     /// The name under which it writes transactions, if it does.
@@ -520,7 +521,7 @@ impl Sink {
     /// each of the refused records goes alone, which tells the guilty from their neighbours.
     fn shrink_batches(&mut self) {
         let before = self.settings.batch_bytes();
-        let Some((number, smallest)) = self.too_large.take() else {
+        let Some((number, smallest)) = self.refused.take() else {
             if let Some((_, bytes)) = self.guessed.take() {
                 self.settings.batch_bytes_max = bytes;
             }
@@ -545,7 +546,7 @@ impl Sink {
             topic = output.name,
             before,
             batch_bytes,
-            "A topic takes less than it did: smaller batches are written."
+            "A topic refused a batch whole: smaller ones are written, to tell the guilty records from the others."
         );
     }
 

@@ -79,6 +79,8 @@ impl Code {
     pub const FENCED: Self = Self(-144);
     /// The client's: an offset that isn't there, or none at all, and `auto.offset.reset=error`.
     pub const AUTO_OFFSET_RESET: Self = Self(-140);
+    /// Another record of the batch was refused, and this one with it.
+    pub const INVALID_DIFFERENT_RECORD: Self = Self(-138);
 
     /// What librdkafka knows of it.
     fn describe(self) -> Option<(&'static str, &'static str)> {

@@ -4,6 +4,7 @@
 //! A shard has a [`Consumer`] and a [`Producer`], and uses them from its thread alone.
 
 pub mod batch;
+mod blame;
 pub mod consumer;
 mod describe;
 pub mod error;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rdsys;
 use rdsys::rd_kafka_vtype_t as vtype;
 
+use super::blame::Blame;
 use super::consumer::answered;
 use super::describe;
 use super::error::{Code, Error};
@@ -71,6 +72,8 @@ pub struct Report {
     pub topic: Topic,
     /// `None`: acknowledged by all replicas in sync. Otherwise it wasn't written, or nobody knows.
     pub error: Option<Code>,
+    /// Whether the error may be that of another record of the same batch.
+    pub unclear: bool,
     /// As [`Outgoing::bytes`].
     pub bytes: usize,
 }
@@ -396,31 +399,52 @@ impl Producer {
 }
 
 fn deliver(event: &Event, in_flight: &mut InFlight, report: &mut impl FnMut(Report)) -> usize {
+    let whole = event.code();
+    if matches!(whole, Code::INVALID_RECORD | Code::INVALID_TIMESTAMP) {
+        let mut messages = Vec::new();
+        take(event, |message| messages.push(message));
+        let blame = Blame::of(&messages);
+        for &message in &messages {
+            let (code, unclear) = blame.error(message, whole);
+            report(Report { error: Some(code), unclear, ..report_of(message, in_flight) });
+        }
+        return messages.len();
+    }
     let mut count = 0;
+    take(event, |message| {
+        report(report_of(message, in_flight));
+        count += 1;
+    });
+    count
+}
+
+/// Hands the messages of an event over, which live as long as that.
+fn take(event: &Event, mut each: impl FnMut(*const rdsys::rd_kafka_message_t)) {
     let mut messages = [std::ptr::null(); REPORTS];
     loop {
-        // SAFETY: the event is live, and there is room for as many pointers as is said. What they point to lives as long as
-        // the event.
+        // SAFETY: the event is live, and there is room for as many pointers as is said.
         let taken = unsafe { rdsys::rd_kafka_event_message_array(event.raw(), messages.as_mut_ptr(), messages.len()) };
-        for &message in &messages[..taken] {
-            // SAFETY: the message is live, and so is its topic, whose opaque is the index that `Producer::topic` set.
-            let (message, index) = unsafe { (&*message, rdsys::rd_kafka_topic_opaque((*message).rkt) as usize) };
-            // SAFETY: the field is readable.
-            let code = unsafe { Code::read(std::ptr::addr_of!(message.err)) };
-            let bytes = message.len + message.key_len;
-            let headers = if in_flight.large_headers > 0 { large_headers(message) } else { None };
-            in_flight.remove(bytes, headers);
-            report(Report {
-                opaque: message._private as usize,
-                topic: Topic(u32::try_from(index).expect("set from a `Topic`")),
-                error: code.error(),
-                bytes,
-            });
-        }
-        count += taken;
+        messages[..taken].iter().for_each(|message| each(*message));
         if taken < messages.len() {
-            return count;
+            return;
         }
+    }
+}
+
+fn report_of(message: *const rdsys::rd_kafka_message_t, in_flight: &mut InFlight) -> Report {
+    // SAFETY: the message is live, and so is its topic, whose opaque is the index that `Producer::topic` set.
+    let (message, index) = unsafe { (&*message, rdsys::rd_kafka_topic_opaque((*message).rkt) as usize) };
+    // SAFETY: the field is readable.
+    let code = unsafe { Code::read(std::ptr::addr_of!(message.err)) };
+    let bytes = message.len + message.key_len;
+    let headers = if in_flight.large_headers > 0 { large_headers(message) } else { None };
+    in_flight.remove(bytes, headers);
+    Report {
+        opaque: message._private as usize,
+        topic: Topic(u32::try_from(index).expect("set from a `Topic`")),
+        error: code.error(),
+        unclear: false,
+        bytes,
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Transaction {
     messages_max: Option<u64>,
 }
 
+/// How long a lane waits at most that a transaction failed with, for the sake of the others.
+const FAULT_WAIT_MAX: Now = Now::from_secs(30);
 /// More than so many messages are never in one transaction, bounded or not: what a producer holds is bounded, too.
 const MESSAGES_MAX: u64 = 100_000;
 
@@ -176,6 +178,8 @@ impl Engine {
             self.transaction.shrink();
         }
         self.transaction.end();
+        // Who makes transactions fail leaves others most of the time, however long it takes to fail.
+        let fault_wait = (now.saturating_sub(self.transaction.opened) * 2).min(FAULT_WAIT_MAX);
         let others_until = self.until_again(cause, now);
         for &(id, committed) in positions {
             let Self { lanes, settings, random, .. } = self;
@@ -183,7 +187,10 @@ impl Engine {
             let rewound = lane.rewind(committed);
             // Others go on sooner than the one that keeps failing.
             let until = match std::mem::take(&mut lane.at_fault) {
-                true => others_until.max(now + backoff::wait(&settings.failed_wait, lane.faults, random)),
+                true => {
+                    let wait = backoff::wait(&settings.failed_wait, lane.faults, random);
+                    others_until.max(now + wait.max(fault_wait))
+                }
                 false => others_until,
             };
             self.commits.note(id, lane);

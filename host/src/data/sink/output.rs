@@ -24,9 +24,8 @@ pub(super) struct Output {
     pub(super) partitions: Option<u32>,
     /// When it was asked.
     pub(super) looked: Option<Instant>,
-    /// What the log said of it last, and how often it would have since.
-    said: Option<(Instant, Code)>,
-    unsaid: u64,
+    /// What the log said of it, when it did last, and how often it would have since.
+    said: Vec<(Code, Instant, u64)>,
 }
 
 impl Output {
@@ -40,8 +39,7 @@ impl Output {
             refuses_times: [false; 2],
             partitions: None,
             looked: None,
-            said: None,
-            unsaid: 0,
+            said: Vec::new(),
         }
     }
 
@@ -60,8 +58,7 @@ impl Output {
         let Message { kind, route, .. } = *message;
         let reason = match code {
             Code::MESSAGE_TOO_LARGE => Some(Refusal::TooLarge),
-            // Of a batch, the client gives these to the guilty records alone; the first one where there are several, whatever
-            // is wrong with them.
+            // Of a batch, only the guilty records have these.
             Code::INVALID_RECORD | Code::INVALID_TIMESTAMP | Code::UNKNOWN_PARTITION => Some(Refusal::Rejected),
             _ => None,
         };
@@ -96,11 +93,20 @@ impl Output {
 
     /// Whether the log is to say that a message met an error, and how many others met it since it last did.
     fn say(&mut self, code: Code) -> Option<u64> {
-        if self.said.is_some_and(|(at, said)| said == code && at.elapsed() < SAY_INTERVAL) {
-            self.unsaid += 1;
-            return None;
+        let now = Instant::now();
+        match self.said.iter_mut().find(|(said, ..)| *said == code) {
+            Some((_, at, unsaid)) if now.duration_since(*at) < SAY_INTERVAL => {
+                *unsaid += 1;
+                None
+            }
+            Some((_, at, unsaid)) => {
+                *at = now;
+                Some(std::mem::take(unsaid))
+            }
+            None => {
+                self.said.push((code, now, 0));
+                Some(0)
+            }
         }
-        self.said = Some((Instant::now(), code));
-        Some(std::mem::take(&mut self.unsaid))
     }
 }

@@ -1,4 +1,4 @@
-//! The addresses of brokers in answers, and nothing else of them: those that say where brokers are begin with it, so that what
+//! What is changed of answers: the addresses of brokers, or that what was written failed. Of addresses, those that say where brokers are begin with it, so that what
 //! follows is passed on as it is.
 
 use std::io;
@@ -20,6 +20,17 @@ pub(super) fn rewrite(
         ApiKey::DescribeCluster => copy.cluster(version)?,
         _ => return Ok(frame),
     }
+    let Copy { rest, mut done, .. } = copy;
+    done.extend_from_slice(rest);
+    Ok(done)
+}
+
+/// An answer to a request to write, in which every partition has failed with a code.
+pub(super) fn failed(key: ApiKey, version: i16, frame: &[u8], code: i16) -> io::Result<Vec<u8>> {
+    let address = |broker: &str| Ok(broker.to_owned());
+    let flexible = key.response_header_version(version) > 0;
+    let mut copy = Copy { rest: frame, done: Vec::with_capacity(frame.len()), flexible, address: &address };
+    copy.produced(version, code)?;
     let Copy { rest, mut done, .. } = copy;
     done.extend_from_slice(rest);
     Ok(done)
@@ -83,6 +94,36 @@ impl<'a> Copy<'a> {
             self.place()?;
             self.text()?;
             self.bytes(if version >= 2 { 1 } else { 0 })?;
+            self.tags()?;
+        }
+        Ok(())
+    }
+
+    fn produced(&mut self, version: i16, code: i16) -> io::Result<()> {
+        /// From here on topics have ids in place of names.
+        const WITH_IDS: i16 = 13;
+        self.header()?;
+        for _ in 0..self.length()? {
+            match version {
+                ..WITH_IDS => self.text()?,
+                _ => drop(self.bytes(16)?),
+            }
+            for _ in 0..self.length()? {
+                self.bytes(4)?;
+                self.take(2)?;
+                self.done.extend(code.to_be_bytes());
+                // Offset and time, and where the log begins.
+                self.bytes(8 + if version >= 2 { 8 } else { 0 } + if version >= 5 { 8 } else { 0 })?;
+                if version >= 8 {
+                    for _ in 0..self.length()? {
+                        self.bytes(4)?;
+                        self.text()?;
+                        self.tags()?;
+                    }
+                    self.text()?;
+                }
+                self.tags()?;
+            }
             self.tags()?;
         }
         Ok(())

@@ -73,6 +73,7 @@ impl Link {
                     write(&self.server, &frame)?;
                 }
                 Passage::Swallowed => self.swallowed.store(true, Ordering::Relaxed),
+                Passage::Failing(_) => unreachable!("answers fail, not requests"),
                 Passage::Lost => break,
             }
         }
@@ -91,6 +92,9 @@ impl Link {
                     let frame = answer::rewrite(key, version, frame, |broker| shared.address_of(broker))?;
                     // The client may have gone, while the broker still has something to do for it.
                     let _ = write(&self.client, &frame);
+                }
+                Passage::Failing(code) => {
+                    let _ = write(&self.client, &answer::failed(key, version, &frame, code)?);
                 }
                 Passage::Swallowed => self.swallowed.store(true, Ordering::Relaxed),
                 Passage::Lost => break,

@@ -1,6 +1,6 @@
 //! A proxy between hosts and brokers that reads Kafka's frames: it knows requests from one another, and on command delays,
-//! throttles, cuts, refuses or swallows what passes, holds single requests or answers back, or loses them. It changes nothing
-//! but the addresses in answers, so that clients stay behind it; each broker that they hear of gets an address here.
+//! throttles, cuts, refuses or swallows what passes, holds single requests or answers back, loses them, or lets writes fail. Else it
+//! changes nothing but the addresses in answers, so that clients stay behind it; each broker that they hear of gets an address here.
 
 mod answer;
 mod link;
@@ -138,6 +138,13 @@ impl Proxy {
         self.add(side, key, 0, times, What::Lose)
     }
 
+    /// The answers to the next so many requests to write say of every partition that it failed with this code. The broker has
+    /// written what they were about.
+    pub fn fail(&self, key: ApiKey, times: usize, code: i16) -> Held {
+        assert_eq!(key, ApiKey::Produce, "of other answers the errors are not known");
+        self.add(Side::Answer, key, 0, times, What::Fail(code))
+    }
+
     fn add(&self, side: Side, key: ApiKey, spared: usize, times: usize, what: What) -> Held {
         let rule = Arc::new(Rule::new(side, key, spared, times, what));
         self.shared.state().rules.push(Arc::clone(&rule));
@@ -186,6 +193,7 @@ impl Drop for Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Passage {
     Through,
+    Failing(i16),
     Swallowed,
     Lost,
 }

@@ -22,6 +22,7 @@ pub(super) enum What {
     Hold,
     Delay(Duration),
     Lose,
+    Fail(i16),
 }
 
 /// One rule, for the next few frames of a kind.
@@ -58,6 +59,7 @@ impl Rule {
         self.met.fetch_add(1, Ordering::AcqRel);
         match self.what {
             What::Lose => return Passage::Lost,
+            What::Fail(code) => return Passage::Failing(code),
             What::Delay(delay) => std::thread::sleep(delay),
             What::Hold => {
                 while !self.released.load(Ordering::Acquire) && !is_over() {

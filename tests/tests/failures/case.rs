@@ -167,6 +167,21 @@ pub(crate) fn orders<'a>(partition: i32, values: &'a [&'a str]) -> impl Iterator
     values.iter().map(move |value| Record::new(format!("key-{partition}"), value).to(partition))
 }
 
+/// Bytes that don't compress.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Text that compresses by half at most.
+pub(crate) fn hex_noise(length: usize) -> String {
+    noise(length / 2).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The values, as text.
 pub(crate) fn texts(records: &[Record]) -> Vec<&str> {
     records.iter().map(Record::text).collect()

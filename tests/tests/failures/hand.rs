@@ -2,7 +2,7 @@
 
 use midplane_tests::{Record, on_each_broker};
 
-use crate::case::{Case, Expected, stop, texts};
+use crate::case::{Case, Expected, noise, stop, texts};
 
 /// Compression keeps the host from knowing what a topic takes: the broker refuses, some time after the output was sent.
 const CONFIG: &str = r#"
@@ -34,16 +34,6 @@ const ALMOST_TOO_LARGE: usize = 1_048_500;
 const FILLERS: usize = 1_100;
 /// Each takes all of its deadline, which is longer than the shard leaves its other duties alone.
 const SLOW: &str = "loop";
-
-/// Bytes that don't compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
 
 on_each_broker!(
     fn an_event_that_is_refused_late_is_not_passed_over(broker: &Broker) {

@@ -2,7 +2,7 @@
 
 use midplane_tests::{Broker, Record, on_each_broker};
 
-use crate::case::{Case, Expected, orders, texts};
+use crate::case::{Case, Expected, hex_noise, orders, texts};
 
 const CONFIG: &str = r#"
 [routes.faulty]
@@ -76,6 +76,45 @@ mod small_topics {
     }
 }
 
+/// The embedded broker's topics all take the same.
+mod small_topics_that_nobody_knows {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        // What a compressed record has only the broker can tell. At least once, who shared a batch would be there twice.
+        let client = r#"client = { "compression.type" = "zstd" }"#;
+        let group = "[groups.'group~']\nguarantee = 'exactly-once'";
+        let case = Case::new(&broker, &format!("{client}\n{group}\n{CONFIG}"));
+        case.create("in", 1);
+        for topic in ["out", "letters"] {
+            broker.create(&case.name(topic), 1, &[("max.message.bytes", "2000")]);
+        }
+        let good: Vec<String> = (0..1000).map(|number| format!("ok {number} {}", "x".repeat(100))).collect();
+        let (before, after) = good.split_at(500);
+        let event = |value: &String| Record::new("k", value).to(0);
+        // What compresses passes, however large it is; what doesn't fails alone.
+        let long = format!("ok {}", "x".repeat(100_000));
+        let noisy = format!("ok {}", hex_noise(6000));
+        let stout = Record::new("k", "permanent").header("stout", hex_noise(6000)).to(0);
+        case.produce("in", before.iter().map(event).chain([event(&noisy), event(&long), stout]));
+        case.produce("in", after.iter().chain([&long]).map(event));
+        case.run();
+
+        let expected: Vec<&String> = before.iter().chain([&long]).chain(after).chain([&long]).collect();
+        assert_eq!(texts(&case.all("out")).len(), expected.len());
+        assert_eq!(texts(&case.all("out")), expected);
+        let (events, letters) = (case.all("in"), case.all("letters"));
+        assert_eq!(letters.len(), 2);
+        let too_large = Expected { kind: "too-large", route: "faulty", plugin: Some("faulty"), attempts: 1 };
+        let length = noisy.len().to_string();
+        case.check_letter_headers(&letters[0], &events[500], &too_large, &[("truncated", &length)]);
+        assert_eq!((&letters[1].key, letters[1].header_text("stout")), (&None, None));
+        assert_eq!(letters[1].header_text("midplane-error-offset"), Some("502"));
+    }
+}
+
 /// The embedded broker takes any time.
 mod times {
     use super::*;
@@ -94,6 +133,8 @@ mod times {
         };
         let good: Vec<String> = (0..500).map(|number| format!("ok {number}")).collect();
         let events = good.iter().map(String::as_str).collect::<Vec<_>>();
+        // Two in a row, of which the broker doesn't say that it is their times.
+        case.produce("in", orders(0, &["permanent 1", "permanent 2"]).map(far));
         case.produce("in", orders(0, &events[..250]));
         case.produce("in", orders(0, &["timestamp-far"]).chain(orders(0, &["ok", "permanent"]).map(far)));
         case.produce("in", orders(0, &events[250..]));
@@ -101,7 +142,8 @@ mod times {
 
         assert_eq!(texts(&case.all("out")), events);
         let (events, letters) = (case.all("in"), case.all("letters"));
-        assert_eq!(texts(&letters), ["timestamp-far", "ok", "permanent"]);
+        assert_eq!(texts(&letters), ["permanent 1", "permanent 2", "timestamp-far", "ok", "permanent"]);
+        let (events, letters) = (&events[2..], &letters[2..]);
         let expected = |kind| Expected { kind, route: "faulty", plugin: Some("faulty"), attempts: 1 };
         case.check_letter(&letters[0], &events[250], &expected("rejected"));
         let time = [("event-timestamp", "4102444800000")];

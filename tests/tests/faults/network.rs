@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use midplane_tests::on_each_broker;
 use midplane_tests::payments::{Payments, Setup};
-use midplane_tests::proxy::Proxy;
+use midplane_tests::proxy::{ApiKey, Proxy, Side};
+use midplane_tests::wait::{DEADLINE, wait_until};
 
-use crate::case::{Case, both};
+use crate::case::{Case, both, exactly_once};
 
 /// Longer than sessions last.
 const OUTAGE: Duration = Duration::from_secs(7);
+/// Events that take a thin line longer than a transaction may take, with the fetches that bring them, and what passes in a second.
+const BACKLOG: usize = 12_000;
+const FETCHES: usize = 40;
+const THIN: u64 = 250_000;
 
 on_each_broker!(
     fn a_broker_that_is_away_at_the_start(broker: &Broker) {
@@ -59,6 +64,34 @@ on_each_broker!(
         case.work();
         case.payments.wait_settled();
         assert!(case.proxy.tally().delayed > 20, "{:?}", case.proxy.tally());
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_that_is_far_away(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.proxy.delay(Duration::from_millis(250));
+        case.work();
+        // Not only once it is near again.
+        case.payments.wait_settled();
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn a_broker_that_takes_less_than_there_is(broker: &Broker) {
+        let mut case = Case::start(broker, exactly_once());
+        // The host has far more in hand than passes in the time that a transaction may take.
+        let held = case.proxy.hold(Side::Request, ApiKey::Produce, usize::MAX);
+        case.payments.send_up_to(case.payments.sent() + BACKLOG);
+        held.wait();
+        let fetched = case.proxy.passed(Side::Answer, ApiKey::Fetch);
+        wait_until("more is fetched", DEADLINE, || case.proxy.passed(Side::Answer, ApiKey::Fetch) > fetched + FETCHES);
+        case.proxy.throttle(THIN);
+        held.release();
+        case.payments.wait_settled();
         case.finish();
     }
 );

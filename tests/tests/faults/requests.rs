@@ -13,11 +13,24 @@ use crate::case::{Case, both};
 
 /// More than any test meets.
 const ALL: usize = usize::MAX;
+/// What a broker says that has lost what a producer wrote before: `OUT_OF_ORDER_SEQUENCE_NUMBER`.
+const OUT_OF_ORDER: i16 = 45;
 
 on_each_broker!(
     fn outputs_whose_answer_is_lost(broker: &Broker) {
         let mut case = Case::start(broker, both());
         case.lose(Side::Answer, &[ApiKey::Produce], 4);
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn outputs_that_the_broker_has_no_record_of(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.proxy.fail(ApiKey::Produce, ALL, OUT_OF_ORDER);
+        case.work();
+        case.host.wait_for_entry("The producer can't go on: it is replaced.");
         case.finish();
     }
 );

@@ -84,16 +84,21 @@ fn outcome_of(name: &str, order: &str) -> String {
         let mut said = run(&mut worker, &values);
         let guilty = said.remove(217);
         values.remove(217);
-        let good = values.iter().map(|value| match name {
-            "faulty-typed" => format!("sent {}", value.to_uppercase()),
-            _ => format!("sent {value}"),
-        });
+        let good = values.iter().map(|value| good(name, value));
         assert!(good.eq(said.iter().cloned()), "the neighbours of `{order}` suffered");
         guilty
     });
     let [first, second] = outcomes;
     assert_eq!(kind(&first), kind(&second), "{first} / {second}");
     first
+}
+
+/// What is said of a good event.
+fn good(name: &str, value: &str) -> String {
+    match name {
+        "faulty-typed" => format!("sent {}", value.to_uppercase()),
+        _ => format!("sent {value}"),
+    }
 }
 
 fn kind(outcome: &str) -> &str {
@@ -256,6 +261,65 @@ fn a_plugin_that_always_traps_answers_every_event() {
     }
 }
 
+/// Runs orders one by one, and all at once: those at `guilty` fail, and nobody suffers for what others left in an instance.
+#[track_caller]
+fn check_guilty(name: &str, values: &[String], guilty: usize, expected: Kind) {
+    for events in [1, values.len()] {
+        let mut worker = worker(name);
+        let said = values.chunks(events).flat_map(|values| run(&mut worker, values)).collect::<Vec<_>>();
+        for (index, (said, value)) in said.iter().zip(values).enumerate() {
+            if index == guilty {
+                assert_eq!(kind(said), expected.as_str(), "{name}, {events} at a time, {index}: {said}");
+            } else {
+                assert_eq!(*said, good(name, value), "{name}, {events} at a time, {index}");
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_that_leaks_costs_no_event() {
+    for (name, order, expected) in [("faulty", "memory", Kind::Memory), ("faulty-typed", "trap", Kind::Trap)] {
+        // A mebibyte each, of 64: several instances end by it, whether their batches are large or of one event.
+        let mut values = (0..300).map(|number| format!("leak {number}")).collect::<Vec<_>>();
+        values[150] = order.to_owned();
+        check_guilty(name, &values, 150, expected);
+    }
+}
+
+#[test]
+fn an_instance_that_was_left_broken_costs_no_event() {
+    let check = |name: &str, poison: &str, order: &str, expected: Kind| {
+        let mut values = (0..20).map(|number| format!("ok {number}")).collect::<Vec<_>>();
+        (values[4], values[7], values[14]) = (poison.to_owned(), poison.to_owned(), order.to_owned());
+        check_guilty(name, &values, 14, expected);
+    };
+    check("faulty", "poison-trap", "trap", Kind::Trap);
+    check("faulty", "poison-loop", "loop", Kind::Deadline);
+    check("faulty", "poison-memory", "memory", Kind::Memory);
+    check("faulty", "poison-stack", "stack", Kind::Stack);
+    check("faulty", "poison-protocol-count-less", "protocol-count-less", Kind::Protocol);
+    check("faulty-typed", "poison", "trap", Kind::Trap);
+}
+
+#[test]
+fn a_guilty_event_takes_one_instance_more_at_most() {
+    let mut worker = worker("faulty");
+    let mut stats = |order: &str| {
+        run(&mut worker, &[order.to_owned()]);
+        let stats = worker.stats();
+        (stats.calls, stats.instances, stats.traps, stats.reruns)
+    };
+    assert_eq!(stats("ok"), (1, 1, 0, 0));
+    assert_eq!(stats("trap"), (3, 2, 2, 1));
+    // What finds a new instance is guilty at once.
+    assert_eq!(stats("trap"), (4, 3, 3, 1));
+    assert_eq!(stats("ok"), (5, 4, 3, 1));
+    assert_eq!(stats("protocol-count-less"), (7, 5, 4, 2));
+    // What a plugin says of its events by itself is taken at its word.
+    assert_eq!(stats("permanent"), (8, 5, 4, 2));
+}
+
 #[test]
 fn the_shard_is_let_in_while_guests_burn_their_deadlines() {
     let mut worker = worker("faulty");
@@ -379,6 +443,17 @@ fn randomness_is_that_of_the_route_and_the_event() {
 }
 
 #[test]
+fn a_rerun_in_another_instance_is_given_the_same() {
+    for order in ["random", "clock"] {
+        let first = report(&mut worker("sleeper"), order);
+        let mut poisoned = worker("sleeper");
+        report(&mut poisoned, "poison");
+        assert_eq!(report(&mut poisoned, order), first);
+        assert_eq!(poisoned.stats().reruns, 1);
+    }
+}
+
+#[test]
 fn grants_give_the_real_ones() {
     let grants = Grants { clock: true, random: true, env: vec!["PATH".to_owned()] };
     let worker = || Worker::new(prepare("sleeper", json!({}), grants.clone()));
@@ -397,7 +472,7 @@ fn configure_may_fail() {
         prepared.instantiate().map(drop).unwrap_err()
     };
     insta::assert_snapshot!(error("faulty", "fail"), @"plugin `faulty` refuses its config: told to fail in `configure`");
-    insta::assert_snapshot!(error("faulty", "panic"), @r#"`configure` of plugin `faulty` failed (trap): Plugin panicked. panic="told to panic in `configure`" at="tests/plugins/faulty/src/lib.rs:97:42" (wasm `unreachable` instruction executed)"#);
+    insta::assert_snapshot!(error("faulty", "panic"), @r#"`configure` of plugin `faulty` failed (trap): Plugin panicked. panic="told to panic in `configure`" at="tests/plugins/faulty/src/lib.rs:102:42" (wasm `unreachable` instruction executed)"#);
     insta::assert_snapshot!(error("faulty", "memory"), @"`configure` of plugin `faulty` failed (memory): growing the memory to 68026368 bytes exceeds the limit `memory` of 67108864 bytes");
     insta::assert_snapshot!(error("faulty", "push"), @"`configure` of plugin `faulty` failed (protocol): `results.push` was called outside of `process`");
     insta::assert_snapshot!(error("faulty-typed", "fail"), @"plugin `faulty-typed` refuses its config: told to fail in `configure`");

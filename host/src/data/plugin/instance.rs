@@ -234,6 +234,7 @@ pub struct Instance {
     ports: Arc<Ports>,
     limits: Limits,
     ticker: Ticker,
+    used: bool,
 }
 
 impl std::fmt::Debug for Instance {
@@ -268,10 +269,16 @@ impl Instance {
         };
         match exports {
             Ok(exports) => {
-                Ok(Self { store, exports, ports: Arc::new(Ports::new(&[], &[])), limits: spec.limits, ticker })
+                let ports = Arc::new(Ports::new(&[], &[]));
+                Ok(Self { store, exports, ports, limits: spec.limits, ticker, used: false })
             }
             Err(error) => Err(store.data_mut().explain(&error)),
         }
+    }
+
+    /// Whether events were in it: what they left there may be why another one fails.
+    pub(super) fn is_used(&self) -> bool {
+        self.used
     }
 
     /// Calls the guest, with the epoch ticking.
@@ -293,6 +300,7 @@ impl Instance {
         columns: &mut Columns,
         verdicts: &mut Verdicts,
     ) -> (Result<(), CallError>, Duration) {
+        self.used = true;
         let newest = events.iter().map(|event| event.timestamp).max().unwrap_or(-1);
         let first = &events[0];
         let state = self.store.data_mut();

@@ -1,5 +1,5 @@
 //! Runs events through a plugin, whatever the plugin does: cuts them into batches, throws instances away after traps, reruns a
-//! batch that went wrong one by one, and answers every event.
+//! batch that went wrong one by one, blames no event for what others left in its instance, and answers every event.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -10,7 +10,7 @@ use super::instance::{CallError, Instance, InstanceError, Prepared};
 use super::pacing::Pacing;
 use super::verdicts::Verdicts;
 use crate::data::event::Event;
-use crate::data::failure::Failure;
+use crate::data::failure::{Failure, Kind};
 
 /// How long the shard goes without looking after its client while guests run, at most one call more.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ pub struct Stats {
     pub events: u64,
     /// Of the guest and of the imports that it called; what it waited for counts.
     pub cpu_time: Duration,
-    /// Batches that were run again one by one.
+    /// Batches that were run again one by one, and single events that were run again in a new instance.
     pub reruns: u64,
     /// Instances that were thrown away.
     pub traps: u64,
@@ -168,14 +168,12 @@ impl Worker {
             let rest = &events[verdicts.len()..];
             let alone = self.stopwatch.is_some_and(|stopwatch| stopwatch.is_due());
             let batch = if alone { &rest[..1] } else { &rest[..self.pacing.cut(rest)] };
-            match self.attempt(call, batch, verdicts) {
-                Ok(()) => {}
-                Err(failure) if batch.len() == 1 => answer_with(verdicts, failure),
-                Err(_) => {
-                    self.stats.reruns += 1;
-                    self.pacing.overran(batch.len());
-                    self.run_singly(call, batch, verdicts, &mut pause);
-                }
+            if batch.len() == 1 {
+                self.run_alone(call, batch, verdicts, &mut pause);
+            } else if self.attempt(call, batch, verdicts).is_err() {
+                self.stats.reruns += 1;
+                self.pacing.overran(batch.len());
+                self.run_singly(call, batch, verdicts, &mut pause);
             }
             pause.offer();
         }
@@ -190,9 +188,32 @@ impl Worker {
                 return;
             }
             pause.offer();
-            if let Err(failure) = self.attempt(call, event, verdicts) {
-                answer_with(verdicts, failure);
-            }
+            self.run_alone(call, event, verdicts, pause);
+        }
+    }
+
+    /// One event, answered whatever happens. It is guilty of a failure only where no other event was in the instance: memory that
+    /// they leaked, or a state that they left broken, may be what failed. So in an instance that was used it is no more than a
+    /// suspect, and runs once more in a new one, which is as if it had been the first: randomness and clocks begin with each
+    /// call.
+    ///
+    /// That holds for deadlines, too, though it doubles what a runaway takes: state that grows makes events slow as well
+    /// as large, and the innocent one can't be told from the runaway by anything else. Runaways that follow each other find a
+    /// new instance, and take one deadline each.
+    fn run_alone(&mut self, call: &Call<'_>, event: &[Event<'_>], verdicts: &mut Verdicts, pause: &mut Pause<'_>) {
+        let was_used = self.instance.as_ref().is_some_and(Instance::is_used);
+        let mut outcome = self.attempt(call, event, verdicts);
+        // What the host lacks, it will mostly still lack: that is tried again after a while.
+        if was_used && outcome.as_ref().is_err_and(|failure| failure.kind != Kind::Transient) {
+            self.stats.reruns += 1;
+            // One that only miscounted is still there.
+            self.stats.traps += u64::from(self.instance.take().is_some());
+            pause.offer();
+            outcome = self.attempt(call, event, verdicts);
+        }
+        if let Err(failure) = outcome {
+            let first_output = verdicts.outputs_len();
+            verdicts.fail(first_output, failure);
         }
     }
 
@@ -259,11 +280,6 @@ impl Worker {
         }));
         self.spare = Some(receiver);
     }
-}
-
-fn answer_with(verdicts: &mut Verdicts, failure: Failure) {
-    let first_output = verdicts.outputs_len();
-    verdicts.fail(first_output, failure);
 }
 
 /// Lets the shard look after its client from time to time, and after everything else at the end of the turn.

@@ -1,5 +1,7 @@
 //! The plugin itself. The config is searched as text: a parser would be the larger part of the file.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 mod bindings {
     wit_bindgen::generate!({ path: "../../../plugin-sdk/wit", world: "plugin" });
 }
@@ -9,6 +11,9 @@ use bindings::midplane::plugin::log::{Level, log};
 use bindings::midplane::plugin::types::Header;
 
 const GIANT: usize = 12 << 20;
+
+/// Whether the next event traps.
+static POISONED: AtomicBool = AtomicBool::new(false);
 
 struct Component;
 
@@ -53,6 +58,9 @@ fn order(event: &Event) -> String {
 
 fn process(context: &Context, event: Event) -> Result<Vec<Output>, Failure> {
     let order = order(&event);
+    if POISONED.swap(order == "poison", Ordering::Relaxed) {
+        core::arch::wasm32::unreachable();
+    }
     let (order, number) = order.split_once(':').unwrap_or((&order, ""));
     if order == "same" {
         return Ok(vec![Output { key: event.key, value: event.value, headers: event.headers, ..output() }]);
@@ -64,6 +72,9 @@ fn process(context: &Context, event: Event) -> Result<Vec<Output>, Failure> {
         "trap" => core::arch::wasm32::unreachable(),
         "panic" => panic!("told to panic"),
         "loop" => endless(),
+        "leak" => {
+            std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)).leak();
+        }
         "transient" if context.attempt < number.parse().unwrap_or(u32::MAX) => {
             return Err(Failure::Transient(format!("told to fail, attempt {}", context.attempt)));
         }

@@ -12,6 +12,8 @@
 //! | `trap` | `unreachable` |
 //! | `panic` | a Rust panic, its message nowhere |
 //! | `loop` | never ends |
+//! | `leak` | allocates 1 MiB and never frees it, then good |
+//! | `poison` | good, but the next event of this instance traps, whatever it orders |
 //! | `transient`, `permanent` | fails |
 //! | `transient:N` | fails while the attempt is below N |
 //! | `failure-bytes` | fails with a message of 12 MiB |

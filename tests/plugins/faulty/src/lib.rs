@@ -14,6 +14,8 @@
 //! | `spin:N` | N million rounds of arithmetic, then forwarded |
 //! | `memory` | allocates until that is denied, then aborts, as Rust does |
 //! | `memory-caught` | allocates until that is denied, frees it all and forwards |
+//! | `leak:N` | allocates N MiB and never frees them, then forwarded; 1 unless said otherwise |
+//! | `poison-ORDER` | forwarded, but the next event of this instance does what ORDER says instead |
 //! | `stack` | recursion without end, with frames on the machine's stack alone |
 //! | `stack-frames` | likewise, with large frames in the guest's memory |
 //! | `output-bytes:N` | one value of N MiB; 12 unless said otherwise |
@@ -43,8 +45,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The plugin.
-#[derive(Debug)]
-pub struct Faulty;
+#[derive(Debug, Default)]
+pub struct Faulty {
+    /// What the next event does instead of its own order.
+    poison: Option<String>,
+}
 
 /// What routes set.
 #[derive(Debug, Deserialize)]
@@ -91,7 +96,7 @@ impl Plugin for Faulty {
 
     fn configure(config: Config, _ports: &Ports) -> Result<Self, String> {
         match config.configure {
-            None => return Ok(Self),
+            None => return Ok(Self::default()),
             Some(Misbehaviour::Fail) => return Err("told to fail in `configure`".to_owned()),
             Some(Misbehaviour::Trap) => orders::trap(),
             Some(Misbehaviour::Panic) => panic!("told to panic in `configure`"),
@@ -99,12 +104,14 @@ impl Plugin for Faulty {
             Some(Misbehaviour::Memory) => orders::exhaust_memory(),
             Some(Misbehaviour::Push) => protocol::break_with("protocol-rows"),
         }
-        Ok(Self)
+        Ok(Self::default())
     }
 
     fn process(&mut self, event: Event<'_>, out: &mut Outputs<'_>) -> Result<(), Failure> {
         let text = std::str::from_utf8(event.value().unwrap_or_default()).unwrap_or_default();
-        let order = text.split_whitespace().next().unwrap_or_default();
+        let poison = self.poison.take();
+        let order = poison.as_deref().or_else(|| text.split_whitespace().next()).unwrap_or_default();
+        self.poison = order.strip_prefix("poison-").map(str::to_owned);
         let (order, number) = order.split_once(':').unwrap_or((order, ""));
         let number = number.parse().ok();
         misbehave(order, number);
@@ -120,6 +127,7 @@ fn misbehave(order: &str, number: Option<usize>) {
         "loop" => orders::endless(),
         "spin" => orders::spin(number.unwrap_or(1)),
         "memory" => orders::exhaust_memory(),
+        "leak" => orders::leak(number.unwrap_or(1)),
         "memory-caught" => orders::exhaust_memory_and_recover(),
         "stack" => orders::recurse(),
         "stack-frames" => orders::recurse_with_frames(),
@@ -190,6 +198,7 @@ mod tests {
         check("anything else", 1);
         check("drop", 0);
         check("spin:1", 1);
+        check("leak:1", 1);
         check("outputs:7", 7);
         check("output-bytes:1", 1);
         check("log:2", 1);
@@ -204,6 +213,14 @@ mod tests {
         assert_eq!(kind("partial"), FailureKind::Permanent);
         assert_eq!(kind("failure-bytes:1"), FailureKind::Permanent);
         assert_eq!(kind("transient"), FailureKind::Transient);
+    }
+
+    #[test]
+    fn poison_is_for_the_next_event_alone() {
+        let mut faulty = faulty();
+        assert_eq!(faulty.one(Record::new().value("poison-permanent")).text(), "poison-permanent");
+        assert_eq!(faulty.failure(Record::new().value("ok")).kind(), FailureKind::Permanent);
+        assert_eq!(faulty.one(Record::new().value("ok")).text(), "ok");
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub fn spin(millions: usize) {
     }
 }
 
+/// Allocates some memory, and forgets it.
+pub fn leak(mebibytes: usize) {
+    black_box(Vec::<u8>::with_capacity(mebibytes << 20)).leak();
+}
+
 /// Allocates until that is denied, and dies of it as a Rust program does.
 pub fn exhaust_memory() -> ! {
     loop {

@@ -9,6 +9,7 @@
 //! | `sleep:MS` | sleeps, an hour unless said otherwise, then forwards |
 //! | `clock` | `{"wall_ms": [N, N], "elapsed_ns": N}`: the wall clock twice, some work in between, and the monotonic one |
 //! | `random` | `{"hashes": [N, N]}`: a fixed text, hashed with two random keys |
+//! | `poison` | `{"poisoned": true}`, and the next event of this instance traps, whatever it orders |
 //! | `env` | `{"env": {…}, "args": […]}` |
 //! | `files` | `{"root": TEXT, "passwd": TEXT}`: `ok`, or the error of opening them |
 //! | `network` | `{"connect": TEXT}`: `ok`, or the error of connecting to 127.0.0.1:9 |
@@ -27,8 +28,10 @@ use serde_json::{Value, json};
 const HOUR_MS: u64 = 3_600_000;
 
 /// The plugin.
-#[derive(Debug)]
-pub struct Sleeper;
+#[derive(Debug, Default)]
+pub struct Sleeper {
+    is_poisoned: bool,
+}
 
 /// What routes set.
 #[derive(Debug, Deserialize)]
@@ -52,7 +55,7 @@ impl Plugin for Sleeper {
 
     fn configure(config: Config, _ports: &Ports) -> Result<Self, String> {
         match config.configure {
-            None => Ok(Self),
+            None => Ok(Self::default()),
             Some(Misbehaviour::Fail) => Err("told to fail in `configure`".to_owned()),
             Some(Misbehaviour::Trap) => std::process::abort(),
             Some(Misbehaviour::Loop) => loop {
@@ -60,7 +63,7 @@ impl Plugin for Sleeper {
             },
             Some(Misbehaviour::Sleep) => {
                 std::thread::sleep(Duration::from_millis(HOUR_MS));
-                Ok(Self)
+                Ok(Self::default())
             }
         }
     }
@@ -68,9 +71,13 @@ impl Plugin for Sleeper {
     fn process(&mut self, event: Event<'_>, out: &mut Outputs<'_>) -> Result<(), Failure> {
         let order = event.text()?.split_whitespace().next().unwrap_or_default();
         let (order, number) = order.split_once(':').unwrap_or((order, ""));
+        if std::mem::replace(&mut self.is_poisoned, order == "poison") {
+            std::process::abort();
+        }
         let report = match order {
             "clock" => clock()?,
             "random" => random(),
+            "poison" => json!({"poisoned": true}),
             "env" => environment(),
             "files" => files(),
             "network" => json!({"connect": outcome(std::net::TcpStream::connect("127.0.0.1:9"))}),

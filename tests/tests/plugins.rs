@@ -2,7 +2,9 @@
 //! The plugins are the fixtures under `plugins/`, which say what each order does.
 
 use std::io::Write;
+use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use midplane::config::model::{Grants, Limits};
 use midplane::data::event::{Event, Header, Headers};
@@ -12,6 +14,7 @@ use midplane::data::plugin::{
     Call, InstanceError, Plugin, PluginKind, Prepared, Runtime, RuntimeOptions, Spec, Worker,
 };
 use midplane_tests::plugins::wasm;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new(RuntimeOptions::default()).expect("a runtime"));
@@ -318,6 +321,65 @@ fn a_guilty_event_takes_one_instance_more_at_most() {
     assert_eq!(stats("protocol-count-less"), (7, 5, 4, 2));
     // What a plugin says of its events by itself is taken at its word.
     assert_eq!(stats("permanent"), (8, 5, 4, 2));
+}
+
+/// Runs events while this process may have no more than so many bytes beside those that it has, by a field of its status.
+fn run_short(worker: &mut Worker, values: &[String], (resource, field): (Resource, &str), more: u64) -> Vec<String> {
+    let limit = getrlimit(resource);
+    let status = std::fs::read_to_string("/proc/self/status").expect("what this process holds");
+    let held = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());
+    let held: u64 = held.expect("a number of kibibytes");
+    setrlimit(resource, Rlimit { current: Some((held << 10) + more), ..limit }).expect("a lower limit");
+    let said = run(worker, values);
+    setrlimit(resource, limit).expect("the limit as it was");
+    said
+}
+
+#[test]
+fn what_the_host_lacks_fails_no_event() {
+    // Limits are those of a process: this one has another for it.
+    const SELF: (&str, &str) = ("what_the_host_lacks_fails_no_event", "MIDPLANE_TEST_LIMITS_ITSELF");
+    if std::env::var_os(SELF.1).is_none() {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        let finished = command.args(["--exact", SELF.0]).env(SELF.1, "yes").output().expect("a process");
+        assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stdout));
+        return;
+    }
+    // It has no instance as yet, as after a trap, and for one 4 GiB of addresses are set aside.
+    let mut worker = worker("faulty");
+    let orders = ["trap", "ok"].map(str::to_owned);
+    for said in run_short(&mut worker, &orders, (Resource::As, "VmSize:"), 1 << 30) {
+        assert!(said.starts_with("transient: plugin `faulty` can't be started (transient): this host lacks"), "{said}");
+        assert!(said.contains("(os error 12)"), "{said}");
+    }
+    assert_eq!(run(&mut worker, &["ok".to_owned()]), ["sent ok"]);
+
+    // Now it has one, whose memory can't grow, although it may.
+    let order = ["leak:48".to_owned()];
+    let said = run_short(&mut worker, &order, (Resource::Data, "VmData:"), 16 << 20);
+    assert!(said[0].starts_with("transient: this host lacks"), "{said:?}");
+    assert_eq!(run(&mut worker, &order), ["sent leak:48"]);
+}
+
+#[test]
+fn a_host_that_stands_still_fails_no_event() {
+    /// A log that takes its time, and no CPU.
+    struct Slow;
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(10));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let subscriber = tracing_subscriber::fmt().with_writer(|| Slow).finish();
+    let said = tracing::subscriber::with_default(subscriber, || run(&mut worker("faulty"), &["log".to_owned()]));
+    assert!(said[0].starts_with("transient: this host let the plugin have "), "{said:?}");
 }
 
 #[test]

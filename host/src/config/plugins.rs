@@ -130,6 +130,9 @@ fn instance_hint(plugin: &str, error: &InstanceError) -> String {
         InstanceError::Start { failure, .. } | InstanceError::Configure { failure, .. } => match failure.kind {
             Kind::Memory => format!("raise `memory` (or `table`) in `[plugin.{plugin}]`"),
             Kind::Deadline => "`configure` may take 10 s of CPU time".to_owned(),
+            Kind::Transient => {
+                "nothing is wrong with the plugin or the config: mend the host, and try again".to_owned()
+            }
             _ => "the plugin fails before its first event: this is a fault of its own".to_owned(),
         },
     }

@@ -49,7 +49,7 @@ on_each_broker!(
         let mut case = Case::start(broker, both());
         case.payments.interrupted();
         case.pile_up();
-        case.starve_for(Duration::from_secs(6));
+        case.starve_for(Duration::from_secs(10));
         case.finish();
     }
 );

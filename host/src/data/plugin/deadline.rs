@@ -1,8 +1,8 @@
 //! How long a guest may take: its own CPU time, what it waited for by its own will, and a bound on everything else.
 //!
 //! The epoch is only the occasion to look. What counts is the CPU clock of the thread, so that a host that is stopped,
-//! throttled or crowded out fails no event. Ten times the deadline, in ticks of the host's own ticker (which stops with the host),
-//! is where patience ends.
+//! throttled or crowded out fails no event. Ten times the deadline, and no less than a second, in ticks of the host's own ticker
+//! (which stops with the host) is where patience ends: that is the host's failure, and the event is tried again.
 
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ pub(super) const TICK: Duration = Duration::from_millis(5);
 
 /// How many deadlines a guest that does not get its CPU may take on the ticker's clock.
 const PATIENCE: u64 = 10;
+
+/// How long patience lasts at least: ten times a deadline of 5 ms is over as soon as a busy host swaps. It holds no shard up that
+/// could do anything else: a guest that waits by its own will uses its deadline up, only one that gets no CPU is waited for.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// What one line of log gives back, so that a flood of them is cut, not punished.
 const CREDIT_PER_LINE: Duration = Duration::from_micros(3);
@@ -51,6 +55,16 @@ impl Budget {
         (self.limit + self.credit).saturating_sub(self.spent())
     }
 
+    /// Whether it was the guest that took its time. Not, where it ended: patience did.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// How long the guest was looked at, by the ticker: no longer than it took.
+    pub(super) fn looked_at(&self) -> Duration {
+        TICK * u32::try_from(self.ticks_used).unwrap_or(u32::MAX)
+    }
+
     /// Counts a wait that the guest asked for, by its length, not by the clock: a host that was stopped meanwhile
     /// didn't let the guest wait any longer.
     pub(super) fn wait(&mut self, duration: Duration) {
@@ -72,7 +86,8 @@ impl Budget {
     /// In how many ticks to look at the clock again, or `None` once the time is over.
     pub(super) fn next_look(&mut self) -> Option<u64> {
         let left = self.left();
-        let ticks_left = (ticks(self.limit + self.credit) * PATIENCE).saturating_sub(self.ticks_used);
+        let patience = (ticks(self.limit + self.credit) * PATIENCE).max(ticks(PATIENCE_MIN));
+        let ticks_left = patience.saturating_sub(self.ticks_used);
         if left.is_zero() || ticks_left == 0 {
             return None;
         }
@@ -118,6 +133,16 @@ mod tests {
         let mut budget = Budget::start(Duration::from_secs(1000));
         let looks = budget.first_look() + std::iter::from_fn(|| budget.next_look()).sum::<u64>();
         assert_eq!(looks, ticks(Duration::from_secs(1000)) * PATIENCE);
+    }
+
+    #[test]
+    fn patience_outlasts_small_deadlines_and_blames_the_host() {
+        let mut budget = Budget::start(Duration::from_millis(5));
+        let looks = budget.first_look() + std::iter::from_fn(|| budget.next_look()).sum::<u64>();
+        assert_eq!(looks, ticks(PATIENCE_MIN));
+        assert_eq!((budget.looked_at(), budget.is_used_up()), (PATIENCE_MIN, false));
+        budget.wait(Duration::from_millis(5));
+        assert!(budget.is_used_up(), "what the guest waits for by its will is its own");
     }
 
     #[test]

@@ -69,14 +69,11 @@ pub enum InstanceError {
 }
 
 impl InstanceError {
-    /// As the verdict of an event that needed the instance.
+    /// As the verdict of an event that needed the instance. Whatever it is, the event was not in it, and the plugin started with
+    /// this very config before: what it misses now (memory of this host, time in `configure`, something of what it is
+    /// granted) may come back.
     pub(super) fn into_failure(self) -> Failure {
-        let message = self.to_string();
-        match self {
-            Self::Start { failure, .. } | Self::Configure { failure, .. } => Failure::new(failure.kind, message),
-            // It accepted this very config before: what it misses now may come back.
-            Self::Refused { .. } => Failure::new(Kind::Transient, message),
-        }
+        Failure::new(Kind::Transient, self.to_string())
     }
 }
 

@@ -262,6 +262,7 @@ impl Reason {
 fn hint_of(failure: &Failure) -> Option<String> {
     match failure.kind {
         Kind::Memory => Some("raise `memory` (or `table`) in the plugin's own table of the config".to_owned()),
+        Kind::Transient => Some("nothing is wrong with the plugin: mend the host, and try again".to_owned()),
         _ => None,
     }
 }

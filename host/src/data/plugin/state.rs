@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wasmtime::component::{ComponentType, Lift, Linker, ResourceTable, WasmList, WasmStr};
-use wasmtime::{ResourceLimiter, StoreContextMut, Trap, WasmBacktrace};
+use wasmtime::{OutOfMemory, ResourceLimiter, StoreContextMut, Trap, WasmBacktrace};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::columnar::{self, Results};
@@ -72,7 +72,7 @@ impl State {
     /// A call begins.
     pub(super) fn begin(&mut self, route: &str, deadline: Duration) {
         self.fault = None;
-        self.limiter.denied = None;
+        (self.limiter.denied, self.limiter.failed) = (None, None);
         lock(&self.journal).begin(route);
         self.budget = Budget::start(deadline);
     }
@@ -95,6 +95,9 @@ impl State {
     }
 
     fn explain_trap(&mut self, error: &wasmtime::Error) -> Failure {
+        if let Some(error) = self.limiter.failed.take() {
+            return host_is_short(&error);
+        }
         if let Some(denied) = self.limiter.denied.take() {
             return Failure::new(Kind::Memory, denied);
         }
@@ -111,11 +114,13 @@ impl State {
         }
         match error.downcast_ref::<Trap>() {
             Some(Trap::StackOverflow) => Failure::new(Kind::Stack, format!("stack overflow{}", frames(error))),
+            Some(Trap::Interrupt) if !self.budget.is_used_up() => host_is_starved(&self.budget),
             Some(Trap::Interrupt) => {
                 let (limit, spent) = (self.budget.limit(), self.budget.spent());
                 let message = format!("no answer within its deadline of {limit:?} ({spent:?} of CPU time and waiting)");
                 Failure::new(Kind::Deadline, message + &frames(error))
             }
+            None if is_of_system(error) => host_is_short(&format!("{error:#}")),
             _ => {
                 let mut journal = lock(&self.journal);
                 journal.flush();
@@ -126,6 +131,29 @@ impl State {
             }
         }
     }
+}
+
+/// Whether the system refused something to the host: memory, address space, a file. The engine's errors of this sort have no
+/// public type, but each ends with its number.
+fn is_of_system(error: &wasmtime::Error) -> bool {
+    error.is::<OutOfMemory>() || error.chain().any(|cause| cause.to_string().contains("(os error "))
+}
+
+/// What the host couldn't have is no fault of the guest that needed it, nor of its event.
+fn host_is_short(error: &str) -> Failure {
+    let message = format!(
+        "this host lacks what the plugin needs within its limits: {error}; see to the host's memory, its `ulimit -v` and the          system's `vm.max_map_count`"
+    );
+    Failure::new(Kind::Transient, message)
+}
+
+/// Nor is that it had no CPU.
+fn host_is_starved(budget: &Budget) -> Failure {
+    let (limit, spent, looked_at) = (budget.limit(), budget.spent(), budget.looked_at());
+    let message = format!(
+        "this host let the plugin have {spent:?} of CPU time in {looked_at:?} and more, which its deadline of {limit:?} allows:          see to the load of the host, and to whoever reads its log"
+    );
+    Failure::new(Kind::Transient, message)
 }
 
 /// Where the guest was, innermost first, as far as the plugin carries names.
@@ -150,6 +178,8 @@ pub(super) struct Limiter {
     table_elements: usize,
     table_elements_max: usize,
     pub(super) denied: Option<String>,
+    /// What was granted, and the host couldn't have.
+    failed: Option<String>,
 }
 
 impl Limiter {
@@ -160,6 +190,7 @@ impl Limiter {
             table_elements: 0,
             table_elements_max: limits.table_elements,
             denied: None,
+            failed: None,
         }
     }
 }
@@ -179,6 +210,13 @@ impl ResourceLimiter for Limiter {
         }
         self.memory_bytes = total;
         Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if is_of_system(&error) {
+            self.failed = Some(format!("{error:#}"));
+        }
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {

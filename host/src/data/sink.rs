@@ -267,7 +267,7 @@ impl Sink {
             partition: ready.partition.map(|partition| i32::try_from(partition).unwrap_or(i32::MAX)),
             key: ready.key,
             value: ready.value,
-            timestamp: ready.timestamp,
+            timestamp: written_at(ready.timestamp),
             opaque: 0,
         };
         self.counts.outputs += 1;
@@ -343,7 +343,7 @@ impl Sink {
             partition: None,
             key: event.key.filter(|_| cut != Cut::Event),
             value: event.value.filter(|_| cut == Cut::Nothing),
-            timestamp: if own { timestamp } else { event.timestamp },
+            timestamp: if own { timestamp } else { written_at(event.timestamp) },
             opaque: 0,
         };
         self.counts.letters += 1;
@@ -566,6 +566,12 @@ impl Sink {
     }
 }
 
+/// The time of an event or an output as the client takes it, for which 0 is none: it would be now. A millisecond is the least
+/// that the beginning of time can be off by.
+fn written_at(timestamp: i64) -> i64 {
+    if timestamp == 0 { 1 } else { timestamp }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -577,5 +583,9 @@ mod tests {
         check(940_000, Time::Now);
         check(1_060_000, Time::Now);
         check(1_060_001, Time::Ahead);
+    }
+    #[test]
+    fn the_epoch_itself_is_not_now() {
+        assert_eq!([-1, 0, 1, 1_700_000_000_000].map(written_at), [-1, 1, 1, 1_700_000_000_000]);
     }
 }

@@ -1,7 +1,7 @@
 //! Breakers: too much of a route fails, its group pauses instead of filling the dead letters, and goes on when that makes sense.
 
 use midplane_tests::wait::{DEADLINE, wait_until};
-use midplane_tests::{Broker, Host, on_each_broker};
+use midplane_tests::{Broker, Host, Record, on_each_broker};
 
 use crate::case::{Case, GUARANTEES, all_said, says, texts};
 
@@ -94,6 +94,33 @@ on_each_broker!(
             says(3, "skipped", "", 1),
         ];
         assert_eq!(all_said(&case.all(&case.letters)), expected);
+    }
+);
+
+on_each_broker!(
+    fn a_topic_that_a_pattern_finds_mends_nothing(broker: &Broker) {
+        let case = Case::new(broker, "at-least-once", 1, "breaker = { failures = 0.5, events = 10, probe = '1h' }");
+        case.rewrite(&format!("from = '{}'", case.input), &format!("from = '/^{}/'", case.input));
+        case.produce(0, &["permanent"; 3]);
+        let host = case.start();
+        wait_until("they have letters", DEADLINE, || case.all(&case.letters).len() == 3);
+        let find = |stem: &str, outputs: usize| {
+            let topic = format!("{}-{stem}", case.input);
+            broker.create(&topic, 1, &[]);
+            broker.produce(&topic, [Record::of("ok")]);
+            case.outputs(outputs);
+        };
+        find("first", 1);
+        case.produce(0, &["permanent"; EVENTS]);
+        let tripped = case.wait_for(0, "breaker", |_| true);
+        assert_eq!((&tripped["position"], case.all(&case.letters).len()), (&LETTERS.into(), LETTERS));
+        let assignments = || host.entries("Partitions were assigned.").len();
+        let before = assignments();
+        broker.create(&format!("{}-second", case.input), 1, &[]);
+        wait_until("it is read", DEADLINE, || assignments() > before);
+        assert_eq!(case.look(0), Some(tripped), "it stands as before, and it is known why");
+        assert_eq!(host.stop(), Some(0));
+        assert_eq!(case.all(&case.letters).len(), LETTERS);
     }
 );
 

@@ -41,6 +41,13 @@ impl<'b> Case<'b> {
         case
     }
 
+    /// Has one text stand in the config in place of another.
+    pub(crate) fn rewrite(&self, from: &str, to: &str) {
+        let config = fs::read_to_string(self.folder.config()).expect("a config");
+        assert!(config.contains(from), "`{from}` is in the config");
+        self.folder.write(&config.replace(from, to));
+    }
+
     /// Makes a built plugin the one that the route runs.
     pub(crate) fn deploy(&self, plugin: &str) {
         let (half, file) = (self.folder.path().join("half"), self.folder.path().join("plugins").join("subject.wasm"));

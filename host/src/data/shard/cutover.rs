@@ -36,8 +36,12 @@ impl Shard {
         }
         let begun = Instant::now();
         self.version = version;
-        self.calls.adopt(&self.program, &next.program);
-        self.flow.cut_over(&self.program, &next)?;
+        // Where the group only reads other topics than before, nothing else is different: breakers and halts stay as they are.
+        let before = (!Arc::ptr_eq(&self.program, &next.program)).then_some(&*self.program);
+        if let Some(before) = before {
+            self.calls.adopt(before, &next.program);
+        }
+        self.flow.cut_over(before, &next)?;
         self.program = Arc::clone(&next.program);
         let (group, generation) = (&self.program.group, self.program.generation);
         let pause_us = begun.elapsed().as_micros() as u64;
@@ -47,19 +51,24 @@ impl Shard {
 }
 
 impl Flow {
-    fn cut_over(&mut self, before: &Program, next: &Cutover) -> Result<(), kafka::Error> {
+    /// `before` is what was followed until now, unless that is what is followed on.
+    fn cut_over(&mut self, before: Option<&Program>, next: &Cutover) -> Result<(), kafka::Error> {
         let program = &next.program;
-        self.take_reports()?;
-        let numbers = before.renumbered(program);
-        self.sink.renumber(&numbers);
-        self.step(Input::Swapped { routes: &numbers })?;
+        if let Some(before) = before {
+            self.take_reports()?;
+            let numbers = before.renumbered(program);
+            self.sink.renumber(&numbers);
+            self.step(Input::Swapped { routes: &numbers })?;
+        }
         self.sink.adopt(&next.outputs)?;
         self.starts = Arc::clone(&next.starts);
         if let Some(positions) = &next.positions {
             // Whoever asked may have given up.
             let _ = positions.lock().unwrap_or_else(PoisonError::into_inner).send(self.positions());
         }
-        self.follow_routes(program)?;
+        if before.is_some() {
+            self.follow_routes(program)?;
+        }
         if self.topics != next.topics {
             self.topics.clone_from(&next.topics);
             self.consumer.subscribe(next.topics.iter().map(String::as_str))?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::durable;
+use crate::config::model::Config;
 use crate::digest;
 
 /// The form of the file that this version writes and reads.
@@ -120,6 +121,27 @@ impl Decisions {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let text = serde_json::to_vec_pretty(&Kept { v: FORM, decisions: self }).map_err(|error| io(error.into()))?;
         durable::replace(path, &text).map_err(io)
+    }
+
+    /// Has pauses stay with their routes where those have other ids in the `next` config than in the one `before`: one of the two
+    /// says so with `was`. The next deploy may say nothing of it any more.
+    pub fn follow_renamed(&mut self, before: Option<&Config>, next: &Config) {
+        if self.paused.is_empty() {
+            return;
+        }
+        let renamed = |config: &Config| -> Vec<(String, String)> {
+            config.routes.iter().filter_map(|route| Some((route.was.clone()?, route.id.clone()))).collect()
+        };
+        let has = |id: &str| next.routes.iter().any(|route| route.id == id);
+        // Going back to an earlier config gives a route the id back that it had.
+        let back = before.map(renamed).unwrap_or_default().into_iter();
+        let back = back.filter(|(was, id)| self.paused.contains_key(id) && has(was) && !has(id));
+        let moves: Vec<_> = back.map(|(was, id)| (id, was)).chain(renamed(next)).collect();
+        for (from, to) in moves {
+            if let Some(since) = self.paused.remove(&from) {
+                self.paused.entry(to).or_insert(since);
+            }
+        }
     }
 
     /// The versions that must stay in the store.
@@ -322,6 +344,37 @@ mod tests {
         assert_eq!(decisions.generations(), [7].into());
         Decisions::default().save(&path).expect("writable");
         assert_eq!(Decisions::load(&path).expect("there"), Decisions::default());
+    }
+
+    #[test]
+    fn a_pause_stays_with_its_route() {
+        let config = |routes: &[(&str, &str)]| {
+            let route = |(id, was): &(&str, &str)| {
+                let was = if was.is_empty() { String::new() } else { format!("was = '{was}'\n") };
+                format!("[routes.{id}]\nfrom = 'in'\nto = 'out'\n{was}")
+            };
+            let text: String = routes.iter().map(route).collect();
+            crate::config::load_stored("m.toml".as_ref(), vec![("m.toml".into(), text)]).expect("valid").config
+        };
+        let check = |paused: &[&str], before: Option<&[(&str, &str)]>, next: &[(&str, &str)], expected: &[&str]| {
+            let paused = paused.iter().map(|id| ((*id).to_owned(), SINCE.to_owned())).collect();
+            let mut decisions = Decisions { paused, ..Decisions::default() };
+            decisions.follow_renamed(before.map(config).as_ref(), &config(next));
+            let found: Vec<_> = decisions.paused.iter().map(|(id, since)| (id.as_str(), since.as_str())).collect();
+            assert_eq!(found, expected.iter().map(|id| (*id, SINCE)).collect::<Vec<_>>(), "{before:?} {next:?}");
+        };
+        let (one, renamed, other) = (&[("a", "")][..], &[("b", "a")][..], &[("b", "")][..]);
+        check(&["a"], Some(one), renamed, &["b"]);
+        check(&["a"], None, renamed, &["b"]);
+        check(&["b"], Some(renamed), renamed, &["b"]);
+        // The deploy after, and a way back instead of it.
+        check(&["b"], Some(renamed), other, &["b"]);
+        check(&["b"], Some(renamed), one, &["a"]);
+        // Another route has the former id now.
+        check(&["b"], Some(renamed), &[("a", ""), ("b", "")], &["b"]);
+        // Nobody says that it is the same one.
+        check(&["a"], Some(one), other, &["a"]);
+        check(&["a", "c"], Some(&[("a", ""), ("c", "")]), &[("b", "a"), ("d", "c")], &["b", "d"]);
     }
 
     #[test]

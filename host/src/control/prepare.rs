@@ -11,6 +11,7 @@ use super::build::{self, Bound};
 use super::config_view::ConfigView;
 use super::data_directory::{self, DataDirectory};
 use super::decisions::{self, Decisions};
+use super::first;
 use super::generation::{Candidates, Generation, manifest_hash};
 use super::plan::{self, restart_needed};
 use super::plugins::{self, Directory, Version};
@@ -150,6 +151,25 @@ pub struct Tools {
 /// # Errors
 /// Whatever is wrong: all of it, where that can be told.
 pub fn prepare(
+    loaded: Result<Loaded, Problems>,
+    sha256: digest::Bytes,
+    path: &Path,
+    decisions: &Decisions,
+    live: Option<&Live>,
+    tools: &Tools,
+) -> Result<Outcome, Error> {
+    let mut outcome = choose(loaded, sha256, path, decisions, live, tools)?;
+    if !outcome.decisions.paused.is_empty()
+        && let Some(next) = outcome.next.as_ref().map(|next| &next.live).or(live)
+    {
+        let stopped = if live.is_none() { first::config_before(path, tools) } else { None };
+        let before = live.map(|live| &*live.generation.config).or(stopped.as_ref());
+        outcome.decisions.follow_renamed(before, &next.generation.config);
+    }
+    Ok(outcome)
+}
+
+fn choose(
     loaded: Result<Loaded, Problems>,
     sha256: digest::Bytes,
     path: &Path,

@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::blocking;
 use super::decisions::Decisions;
 use super::describe::{self, Around};
+use super::hands;
 use super::metrics;
 use super::obey::Situation;
 use super::order::{Done, Order, Refusal, RefusalKind, Request};
@@ -446,7 +447,16 @@ impl Reloader {
         if let Err(error) = self.keep(Some(Arc::clone(&next)), &decisions, why).await {
             return Ok(Outcome::Refused(error));
         }
+        let pauses = hands::pauses(&decisions);
+        let renamed = decisions.paused != self.decisions.paused;
+        if renamed {
+            // Under either id: a shard follows the former config until it has gone over.
+            self.shards.pause(Arc::new(pauses.union(&hands::pauses(&self.decisions)).cloned().collect()));
+        }
         publish::hand_over(&self.host, &mut self.shards, &next, Some(&self.live), &found, &moves).await?;
+        if renamed && self.shards.follow(next.live.generation.number) {
+            self.shards.pause(pauses);
+        }
         let before = std::mem::replace(&mut self.live, next.live.clone());
         self.host.access.set(self.live.generation.config.admin.token.as_ref());
         self.host.status.serves(super::status::Generation::of(&self.live));

@@ -1,8 +1,15 @@
 //! Routes that an operator pauses stand still, over restarts and reloads, and go on where they stood.
 
-use midplane_tests::on_each_broker;
+use midplane_tests::wait::{DEADLINE, wait_until};
+use midplane_tests::{Host, on_each_broker};
 
 use crate::case::{Case, GUARANTEES, texts};
+
+/// Waits until a generation is live.
+fn wait_live(host: &Host, number: u64) {
+    let live = || host.get("/api/v1/generation").json()["generation"].as_u64();
+    wait_until("the generation is live", DEADLINE, || live() == Some(number));
+}
 
 on_each_broker!(
     fn a_paused_route_stands_still_over_a_restart_and_goes_on_where_it_stood(broker: &Broker) {
@@ -24,8 +31,7 @@ on_each_broker!(
             }
             // Another version of the plugin changes nothing about it.
             case.deploy("identity");
-            let live = || host.get("/api/v1/generation").json()["generation"].as_u64();
-            midplane_tests::wait_until("the generation is live", midplane_tests::DEADLINE, || live() == Some(2));
+            wait_live(&host, 2);
             case.wait_for(0, "paused", |_| true);
             assert_eq!(host.stop(), Some(0));
 
@@ -47,5 +53,29 @@ on_each_broker!(
             outputs.sort_by_key(|output| output.text().to_owned());
             assert_eq!(texts(&outputs), ["ok 1", "ok 2", "ok 3", "ok 4"]);
         }
+    }
+);
+
+on_each_broker!(
+    fn a_pause_stays_with_a_route_that_is_renamed(broker: &Broker) {
+        let case = Case::new(broker, "at-least-once", 1, "");
+        let host = case.start();
+        case.command(&["route", "pause", "tried"]).success();
+        case.rewrite("[routes.tried]", "[routes.proven]\nwas = 'tried'");
+        wait_live(&host, 2);
+        case.wait_for(0, "paused", |view| view["route"] == "proven");
+        // The next deploy says nothing of what it was.
+        case.rewrite("was = 'tried'\n", "");
+        wait_live(&host, 3);
+        case.produce(0, &["ok"]);
+        case.wait_for(0, "paused", |view| view["route"] == "proven");
+        assert_eq!(host.stop(), Some(0));
+        let host = case.start();
+        case.wait_for(0, "paused", |view| view["route"] == "proven");
+        assert_eq!(case.all(&case.output), []);
+        case.command(&["route", "resume", "proven"]).success();
+        case.wait_for_end();
+        assert_eq!(host.stop(), Some(0));
+        assert_eq!(texts(&case.all(&case.output)), ["ok"]);
     }
 );

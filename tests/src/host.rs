@@ -178,6 +178,11 @@ impl Host {
         wait_for(&format!("log entry `{message}`"), DEADLINE, || self.entries(message).into_iter().next())
     }
 
+    /// How often the group took partitions away from it, since it was not heard of.
+    pub fn lost_partitions(&self) -> usize {
+        self.entries("Partitions were revoked.").iter().filter(|entry| entry["lost"] == true).count()
+    }
+
     /// Whether it has been given partitions.
     pub fn has_partitions(&self) -> bool {
         self.entries("Partitions were assigned.").iter().any(|entry| entry["partitions"].as_u64() > Some(0))

@@ -17,6 +17,7 @@ pub mod access;
 pub mod binary;
 pub mod broker;
 pub mod checker;
+pub mod clock;
 pub mod host;
 pub mod http;
 pub mod own;

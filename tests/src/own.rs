@@ -20,7 +20,7 @@ pub struct Own {
 /// What runs. Its folder is dropped last.
 #[derive(Debug)]
 enum Process {
-    Embedded { running: Option<Host>, folder: Folder, by: &'static [&'static str] },
+    Embedded { running: Option<Host>, folder: Folder, by: Vec<String> },
     Kafka { node: Node, _folder: TempDir },
 }
 
@@ -38,12 +38,13 @@ impl Own {
     ///
     /// # Panics
     /// When it doesn't start.
-    pub fn embedded_by(by: &'static [&'static str]) -> Self {
+    pub fn embedded_by(by: &[&str]) -> Self {
         // Its address has to stay. The port is free, and hardly anybody takes it in between.
         let taken = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr()).expect("a free port");
         let config = format!("[embedded_broker]\nlisten = '{taken}'\ndata_directory = 'broker'\n");
         let folder = Folder::new(&config);
         std::fs::create_dir(folder.path().join("broker")).expect("a folder");
+        let by = by.iter().map(|&word| word.to_owned()).collect();
         let mut own = Self { servers: taken.to_string(), process: Process::Embedded { running: None, folder, by } };
         own.start();
         own
@@ -96,7 +97,10 @@ impl Own {
     /// When it doesn't in time.
     pub fn start(&mut self) {
         match &mut self.process {
-            Process::Embedded { running, folder, by } => *running = Some(folder.start_broker_by(by)),
+            Process::Embedded { running, folder, by } => {
+                let by: Vec<_> = by.iter().map(String::as_str).collect();
+                *running = Some(folder.start_broker_by(&by));
+            }
             Process::Kafka { node, .. } => {
                 node.start(&Interrupt::never()).unwrap_or_else(|failure| panic!("{failure}"))
             }

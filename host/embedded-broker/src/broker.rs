@@ -4,13 +4,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::api::Shared;
+use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
 use crate::groups::offsets::Offsets;
 use crate::settings::Endpoint;
@@ -24,7 +26,8 @@ use crate::{Error, Settings};
 /// How many connections there may be; more are closed as they come.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// How often segments are looked at for their age.
+/// How often segments are looked at for their age. Not at the start: a machine that has just been switched on may be told the
+/// time a little later.
 const RETENTION_CHECK: Duration = Duration::from_secs(300);
 
 /// A segment is rolled when this part of the retention has passed since it was made.
@@ -52,8 +55,9 @@ impl Broker {
     /// the address is taken.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
+        let clock = Clock::start();
         let (settings, opened) = tokio::task::spawn_blocking(move || {
-            let opened = open(&settings);
+            let opened = open(&settings, clock);
             (settings, opened)
         })
         .await
@@ -68,6 +72,7 @@ impl Broker {
             topics,
             coordinator,
             transactions: Arc::new(transactions),
+            clock,
             cluster_id: folder.cluster_id(),
             advertised: configured,
             create_topics_on_demand: settings.create_topics_on_demand,
@@ -125,7 +130,7 @@ struct Opened {
 }
 
 /// Opens everything on disk. Blocks on the file system.
-fn open(settings: &Settings) -> Result<Opened, Error> {
+fn open(settings: &Settings, clock: Clock) -> Result<Opened, Error> {
     let folder = Folder::open(&settings.data_directory)?;
     let topics = Arc::new(Topics::open(folder.path(), Arc::new(Handles::default()))?);
     for (name, wanted) in &settings.topics {
@@ -143,7 +148,7 @@ fn open(settings: &Settings) -> Result<Opened, Error> {
     }
     let offsets = Offsets::open(folder.path(), |topic| topics.get_by_id(topic).is_some())?;
     let coordinator = Arc::new(Coordinator::new(offsets));
-    let transactions = Transactions::open(folder.path(), Arc::clone(&topics), Arc::clone(&coordinator))?;
+    let transactions = Transactions::open(folder.path(), Arc::clone(&topics), Arc::clone(&coordinator), clock)?;
     Ok(Opened { folder, topics, coordinator, transactions })
 }
 
@@ -176,13 +181,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
 
 /// Deletes what is older than the retention, now and then.
 async fn expire(shared: Arc<Shared>, retention: Duration) {
-    let mut checks = tokio::time::interval(RETENTION_CHECK);
+    let mut checks = tokio::time::interval_at(Instant::now() + RETENTION_CHECK, RETENTION_CHECK);
     loop {
         checks.tick().await;
         let shared = Arc::clone(&shared);
         let check = move || {
-            let now = SystemTime::now();
-            let Some(oldest) = now.checked_sub(retention) else { return };
+            let now = shared.clock.now();
+            let Some(oldest) = shared.clock.ago(retention) else { return };
             for log in shared.topics.all().iter().flat_map(|topic| &topic.partitions) {
                 if let Err(error) = log.expire(now, oldest, retention / ROLLS_PER_RETENTION) {
                     tracing::error!(error = &error as &dyn std::error::Error, "Old segment not deleted.");

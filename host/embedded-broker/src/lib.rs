@@ -5,6 +5,7 @@
 
 mod api;
 mod broker;
+mod clock;
 mod error;
 mod groups;
 mod settings;

@@ -16,6 +16,9 @@ pub mod settings;
 pub mod start;
 pub mod topics;
 mod transaction;
+// Elsewhere the C library waits for so long, and not until a time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod wait;
 
 pub use batch::{Batch, Entry, Place, Record, TopicKey};
 pub use consumer::{Committed, Consumer, Happening, Partition};

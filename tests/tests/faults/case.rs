@@ -15,7 +15,7 @@ use rustix::process::Signal;
 /// Events that are sent at a time.
 pub(crate) const EVENTS: usize = 1000;
 /// Events of a pile, and how many answers to fetches come through while there is one: each has a twentieth of it at most.
-const PILE: usize = 6000;
+pub(crate) const PILE: usize = 6000;
 const FETCHES: usize = 12;
 /// Small fetches: a batch of each partition at a time.
 const CLIENT: &str = ", \"fetch.message.max.bytes\" = \"16384\"";
@@ -48,16 +48,26 @@ pub(crate) struct Case<'b> {
 impl<'b> Case<'b> {
     /// A host that has just been started, and nothing for it to do.
     pub(crate) fn idle(broker: &'b Broker, setup: Setup<'_>) -> Self {
+        Self::idle_by(broker, setup, &[])
+    }
+
+    /// As [`Self::idle`], by another program: see [`Folder::spawn_by`].
+    fn idle_by(broker: &'b Broker, setup: Setup<'_>, program: &[&str]) -> Self {
         let proxy = Proxy::start(broker.servers());
         let payments = Payments::with(broker, &Setup { servers: Some(proxy.servers().to_owned()), ..setup });
         let folder = payments.folder();
-        let host = folder.spawn(&[]);
+        let host = folder.spawn_by(program);
         Self { proxy, payments, folder, host, before: None }
     }
 
     /// A host that has worked off a first load, so that it has all that it needs.
     pub(crate) fn start(broker: &'b Broker, setup: Setup<'_>) -> Self {
-        let mut case = Self::idle(broker, setup);
+        Self::start_by(broker, setup, &[])
+    }
+
+    /// As [`Self::start`], by another program: see [`Folder::spawn_by`].
+    pub(crate) fn start_by(broker: &'b Broker, setup: Setup<'_>, program: &[&str]) -> Self {
+        let mut case = Self::idle_by(broker, setup, program);
         case.work();
         case.host.wait_ready();
         case.payments.wait_settled();
@@ -220,14 +230,12 @@ impl<'b> Case<'b> {
 
     /// Holds heartbeats until both groups have lost their partitions.
     pub(crate) fn lose_session(&mut self) {
-        let count =
-            |host: &Host| host.entries("Partitions were revoked.").iter().filter(|it| it["lost"] == true).count();
-        let before = count(&self.host);
+        let before = self.host.lost_partitions();
         let held = self.proxy.hold(Side::Request, ApiKey::Heartbeat, usize::MAX);
         held.wait_for(2);
         self.payments.interrupted();
         self.work();
-        wait_until("both groups have lost their partitions", DEADLINE, || count(&self.host) >= before + 2);
+        wait_until("both groups have lost their partitions", DEADLINE, || self.host.lost_partitions() >= before + 2);
         held.release();
     }
 

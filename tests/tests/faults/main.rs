@@ -37,11 +37,13 @@
 //! | `brokers`: killed | the broker is killed with `kill -9`, and started again on its data |
 //! | leaders move | of three nodes, one after the other is killed, and others lead and coordinate |
 //! | paused | SIGSTOP to the broker, for longer than sessions last |
+//! | `clocks`: set | the clock of the host, and of the embedded broker, is set an hour ahead, back, a day back, a month ahead; under load, and while all wait |
 //! | `disks`: full under the broker | a small file system has no room for the broker's log |
 //! | full under the host | a small file system has no room for the next generation |
 
 mod brokers;
 mod case;
+mod clocks;
 mod disks;
 mod hosts;
 mod long;

@@ -20,6 +20,7 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, BrokerId, api_versio
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator;
 use crate::settings::Endpoint;
 use crate::storage::log::Isolation;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) topics: Arc<Topics>,
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) transactions: Arc<Transactions>,
+    pub(crate) clock: Clock,
     pub(crate) cluster_id: Uuid,
     /// What clients are told to connect to, where that is not simply what they reached.
     pub(crate) advertised: Option<Endpoint>,

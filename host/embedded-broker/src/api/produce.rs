@@ -29,7 +29,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: ProduceRequest) -> Res
     let refused = refuse(&request);
     let shared = Arc::clone(shared);
     let responses = blocking(move || {
-        let now = SystemTime::now();
+        let now = shared.clock.now();
         let transactional_id = request.transactional_id.as_ref().map(|id| id.0.as_str());
         let topics = request.topic_data.into_iter().map(|data| {
             let topic = shared.topics.get(&data.name.0);

@@ -138,6 +138,8 @@ impl Log {
             if let Some(before) = inner.segments.back() {
                 // A segment starts where the one before ended, or later when that was damaged.
                 segment.next_offset = segment.next_offset.max(before.next_offset);
+                // And was written to no earlier, whatever the machine's clock said then.
+                segment.written = segment.written.max(before.written);
             }
             inner.segments.push_back(segment);
         }

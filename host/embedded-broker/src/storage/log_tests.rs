@@ -179,6 +179,26 @@ fn what_is_old_goes_and_the_end_stays() {
 }
 
 #[test]
+fn what_was_written_while_the_clock_was_behind_is_no_older_than_what_came_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), 500);
+    for _ in 0..5 {
+        append(&log, Made { value: 300, ..Made::default() }).unwrap();
+    }
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    let written = |index: usize, at: SystemTime| {
+        let (_, path) = &segments_of(folder.path()).unwrap()[index];
+        fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+    };
+    written(0, now - 30 * hour);
+    (2..5).for_each(|index| written(index, now - 9999 * hour));
+    let log = open(folder.path(), 500);
+    log.expire(now, now - 24 * hour, 9999 * hour).unwrap();
+    assert_eq!((log.start_offset(), log.end_offset()), (1, 5), "the first alone is older than a day");
+}
+
+#[test]
 fn a_deleted_log_takes_nothing_more() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path(), 500);

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use kafka_protocol::error::ResponseError;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::journal::Journal;
 use super::machine::{End, Event, Fact, Init, Machine, Millis, Open, Producer, State};
 use crate::Error;
+use crate::clock::Clock;
 use crate::groups::coordinator::Coordinator as Groups;
 use crate::groups::offsets::{Committed, Partition};
 use crate::storage::batch::Outcome;
@@ -57,36 +57,17 @@ impl Running {
     }
 }
 
-/// Tells the time of the day as it was at the start, and how it went on since: setting the clock ends no transaction.
-#[derive(Debug)]
-struct Clock {
-    started: Instant,
-    started_at: Millis,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_at: at.as_millis() as Millis }
-    }
-
-    fn now(&self) -> Millis {
-        // Rounded up: what is due at a deadline is due once the timer of that deadline has fired.
-        self.started_at + self.started.elapsed().as_micros().div_ceil(1000) as Millis
-    }
-
-    fn instant(&self, at: Millis) -> Instant {
-        self.started + Duration::from_millis(at.saturating_sub(self.started_at))
-    }
+/// A time in whole milliseconds. Rounded up: what is due at a deadline is due once the timer of that deadline has fired.
+fn millis(at: SystemTime) -> Millis {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros().div_ceil(1000) as Millis
 }
 
 impl Coordinator {
     /// Opens the journal of a data folder, ends what was about to end, and lets go on what was open. Blocks on the file
     /// system.
-    pub(crate) fn open(folder: &Path, topics: Arc<Topics>, groups: Arc<Groups>) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, topics: Arc<Topics>, groups: Arc<Groups>, clock: Clock) -> Result<Self, Error> {
         let (journal, mut machine) = Journal::open(folder)?;
-        let clock = Clock::new();
-        machine.clamp(clock.now());
+        machine.clamp(millis(clock.now()));
         let running = Mutex::new(Running { machine, journal, wakes: None });
         let coordinator = Self { topics, groups, running, changed: Notify::new(), clock };
         coordinator.recover()?;
@@ -121,7 +102,7 @@ impl Coordinator {
                             partition = index,
                             "Transaction aborted: its journal is lost."
                         );
-                        log.end_transaction((id, epoch), Outcome::Abort, SystemTime::now())?;
+                        log.end_transaction((id, epoch), Outcome::Abort, self.clock.now())?;
                     }
                 }
             }
@@ -194,7 +175,7 @@ impl Coordinator {
         producer: Producer,
         more: (Vec<Partition>, Vec<String>),
     ) -> Result<(), ResponseError> {
-        let Some(fact) = running.machine.add(transactional_id, producer, more, self.clock.now())? else {
+        let Some(fact) = running.machine.add(transactional_id, producer, more, millis(self.clock.now()))? else {
             return Ok(());
         };
         let recorded = running.record(vec![fact]);
@@ -269,8 +250,8 @@ impl Coordinator {
             let tick = Arc::clone(&self);
             // A panic in there is reported by the runtime; what it was about is tried again.
             let next = tokio::task::spawn_blocking(move || tick.tick()).await;
-            let next = next.unwrap_or_else(|_| Some(self.clock.now() + RETRY));
-            match next.map(|at| self.clock.instant(at)) {
+            let next = next.unwrap_or_else(|_| Some(millis(self.clock.now()) + RETRY));
+            match next.map(|at| self.clock.instant(SystemTime::UNIX_EPOCH + Duration::from_millis(at))) {
                 Some(next) => {
                     let _ = tokio::time::timeout_at(next, self.changed.notified()).await;
                 }
@@ -282,7 +263,7 @@ impl Coordinator {
     /// Aborts transactions whose time is over, and ends those that could not end before; says when to look again. Blocks
     /// on the file system.
     fn tick(&self) -> Option<Millis> {
-        let now = self.clock.now();
+        let now = millis(self.clock.now());
         let mut running = self.running();
         let overdue = running.machine.overdue(now);
         for fact in &overdue {
@@ -303,7 +284,7 @@ impl Coordinator {
     fn finish(&self, running: &mut Running, transactional_id: &str) -> Result<(), Error> {
         let Some(known) = running.machine.get(transactional_id) else { return Ok(()) };
         let State::Prepared(outcome, open) = &known.state else { return Ok(()) };
-        let (outcome, producer, now) = (*outcome, known.producer, SystemTime::now());
+        let (outcome, producer, now) = (*outcome, known.producer, self.clock.now());
         for log in open.partitions.iter().filter_map(|&partition| self.log(partition)) {
             log.end_transaction((producer.id, producer.epoch), outcome, now)?;
         }

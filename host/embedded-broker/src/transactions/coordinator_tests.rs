@@ -28,7 +28,7 @@ impl World {
         }
         let offsets = Offsets::open(folder, |topic| topics.get_by_id(topic).is_some()).unwrap();
         let groups = Arc::new(Groups::new(offsets));
-        let transactions = Coordinator::open(folder, Arc::clone(&topics), Arc::clone(&groups)).unwrap();
+        let transactions = Coordinator::open(folder, Arc::clone(&topics), Arc::clone(&groups), Clock::start()).unwrap();
         Self { handles, topics, groups, transactions }
     }
 
@@ -181,7 +181,7 @@ fn time_runs_on_over_a_start() {
     drop(world);
     let world = World::open(folder.path());
     assert_eq!(world.known().deadline(), Some(deadline));
-    while world.transactions.clock.now() < deadline {
+    while millis(world.transactions.clock.now()) < deadline {
         std::thread::yield_now();
     }
     assert_eq!(world.transactions.tick(), None);

@@ -92,6 +92,20 @@ fn a_second_producer_fences_the_first() {
 }
 
 #[test]
+fn who_names_an_id_that_is_not_known_is_told_to_ask_for_it_anew() {
+    let mut machine = Machine::default();
+    let me = producer(7, 3);
+    let unknown = Err(ResponseError::InvalidProducerIdMapping);
+    assert_eq!(begin(&mut machine, "t", me, 100), unknown);
+    assert_eq!(machine.add_offsets("t", me, "g", vec![(PARTITION, committed(5))]).map(drop), unknown);
+    assert_eq!(end(&mut machine, "t", me, Outcome::Commit), unknown);
+    assert_eq!(end(&mut machine, "t", me, Outcome::Abort), unknown);
+    assert_eq!(init(&mut machine, "t", Some(me), 8), Ok(producer(8, 0)), "it says who it was, and is another one");
+    assert_eq!(begin(&mut machine, "t", me, 100), unknown);
+    assert_eq!(begin(&mut machine, "t", producer(8, 0), 100), Ok(()));
+}
+
+#[test]
 fn a_second_producer_aborts_what_the_first_left_open() {
     let mut machine = open();
     let Ok(Init::Abort(fact)) = machine.init("t", None) else { panic!("not aborted") };

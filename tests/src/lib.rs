@@ -14,6 +14,7 @@
 //! ```
 
 pub mod access;
+pub mod ask;
 pub mod binary;
 pub mod broker;
 pub mod checker;

@@ -55,9 +55,18 @@ impl Own {
     /// # Panics
     /// When it doesn't start, or nobody has said where Kafka's jars are.
     pub fn kafka() -> Self {
+        Self::kafka_with(&[])
+    }
+
+    /// As [`Self::kafka`], with further settings of the broker's.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn kafka_with(settings: &[(&str, &str)]) -> Self {
         let jars = jars();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let node = Node::format(&jars, &folder.path().join("node"), &Interrupt::never());
+        let node = node.and_then(|node| node.set(settings).map(|()| node));
         let node = node.unwrap_or_else(|failure| panic!("{failure}"));
         let mut own = Self { servers: node.address(), process: Process::Kafka { node, _folder: folder } };
         own.start();

@@ -75,6 +75,12 @@ impl<'b> Case<'b> {
         case
     }
 
+    /// How the first shard of a group calls its clients, and its transactions.
+    pub(crate) fn client_id(&self, group: &str) -> String {
+        let overview = self.host.get("/api/v1/overview").json();
+        format!("midplane.{group}.{}.0", overview["instance"].as_str().expect("the host's name"))
+    }
+
     /// Sends more events.
     pub(crate) fn work(&mut self) {
         self.payments.send_up_to(self.payments.sent() + EVENTS);

@@ -16,6 +16,7 @@
 //! | offsets unknown | the broker takes positions into a transaction, and its answer is lost |
 //! | partitions unknown | the broker takes partitions and a group into a transaction, and its answers are lost |
 //! | takeover unknown | the broker gives a producer its name, and its answer is lost |
+//! | id forgotten | the broker has forgotten a transactional id, and what it knew of producers |
 //! | `requests`: outputs unknown | the broker writes outputs, and its answers are lost: they are sent again |
 //! | commit unknown | the broker commits positions, and its answers are lost |
 //! | commit lost | requests to commit positions never come |

@@ -1,11 +1,13 @@
 //! Transactions whose requests are held back, or whose answers are lost: what the broker did isn't known, and what was sent may
 //! still come.
 
+use midplane_tests::ask::knows_transactional_id;
 use midplane_tests::on_each_broker;
+use midplane_tests::own::Own;
 use midplane_tests::proxy::{ApiKey, Side};
 use midplane_tests::wait::{DEADLINE, wait_until};
 
-use crate::case::{Case, exactly_once};
+use crate::case::{Case, both, exactly_once};
 
 on_each_broker!(
     fn an_end_that_is_held_for_longer_than_it_is_waited_for(broker: &Broker) {
@@ -83,3 +85,32 @@ on_each_broker!(
         case.finish();
     }
 );
+
+/// The embedded broker forgets none.
+mod a_transactional_id_that_is_forgotten {
+    use super::*;
+
+    /// What Kafka remembers of producers for a week, and for a day, it forgets in a second.
+    const FORGETFUL: [(&str, &str); 4] = [
+        ("transactional.id.expiration.ms", "1000"),
+        ("transaction.remove.expired.transaction.cleanup.interval.ms", "500"),
+        ("producer.id.expiration.ms", "1000"),
+        ("producer.id.expiration.check.interval.ms", "500"),
+    ];
+
+    #[test]
+    fn on_kafka() {
+        let own = Own::kafka_with(&FORGETFUL);
+        let broker = own.broker();
+        let mut case = Case::start(&broker, both());
+        let group = case.payments.groups().last().expect("the one exactly once").to_owned();
+        let id = case.client_id(&group);
+        for _ in 0..2 {
+            wait_until("the id is forgotten", DEADLINE, || !knows_transactional_id(broker.servers(), &id));
+            case.work();
+            case.payments.wait_settled();
+        }
+        assert!(case.host.log().iter().any(|line| line.contains("INVALID_PRODUCER_ID_MAPPING")), "the log says why");
+        case.finish();
+    }
+}

@@ -91,6 +91,17 @@ impl Node {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Gives it further settings, from its next start on.
+    ///
+    /// # Errors
+    /// Where its files can't be written.
+    pub fn set(&self, settings: &[(&str, &str)]) -> Result<(), Failure> {
+        let path = self.folder.join("server.properties");
+        let mut properties = workspace::read(&path)?;
+        properties.extend(settings.iter().map(|(name, value)| format!("{name}={value}\n")));
+        workspace::write(&path, &properties)
+    }
+
     /// Starts it, on what it has, and waits until it serves.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! The host's numbers, in Prometheus' text: what is live, what became of reloads and of versions on trial, what failed, and how
-//! partitions stand. Counts nothing on the path of an event: what shards count there is read off when somebody asks.
+//! partitions stand, and how long the broker held clients back. Counts nothing on the path of an event: what shards count there is read off when somebody asks.
 
 mod trials;
 
@@ -11,14 +11,14 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use self::trials::Trials;
 use super::generation::Candidate;
 use super::partitions::{BreakerView, Condition, PartitionView, Partitions, PausedView};
 use super::rollout::Ending;
 use crate::data::plugin::log_bytes_cut;
-use crate::data::shard::{Failed, FailureCounts};
+use crate::data::shard::{Failed, FailureCounts, Throttled, ThrottledTimes};
 
 /// Of an answer of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,6 +59,9 @@ pub struct Metrics {
     partitions: Family<PartitionLabels, Gauge>,
     breakers: Family<RouteLabel, Gauge>,
     paused: Family<RouteLabel, Gauge>,
+    /// What shards count, too.
+    throttled_times: ThrottledTimes,
+    throttled: Family<ClientLabels, Counter<f64, AtomicU64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +80,12 @@ struct PluginLabel {
 struct PartitionLabels {
     group: String,
     state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClientLabels {
+    group: String,
+    client: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -100,7 +109,10 @@ impl Default for Metrics {
         let (breakers, paused) = (Family::default(), Family::default());
         registry.register("breaker_open", "Shards in which the route's breaker is open", breakers.clone());
         registry.register("route_paused", "1 while an operator has paused the route", paused.clone());
-        let failures = FailureCounts::default();
+        let throttled = Family::default();
+        let help = "Time for which the broker held clients back, since their quotas were used up";
+        registry.register_with_unit("throttled", help, Unit::Seconds, throttled.clone());
+        let (failures, throttled_times) = (FailureCounts::default(), ThrottledTimes::default());
         let trials = Trials::register(&mut registry);
         let scrape = Mutex::default();
         Self {
@@ -116,6 +128,8 @@ impl Default for Metrics {
             partitions,
             breakers,
             paused,
+            throttled_times,
+            throttled,
         }
     }
 }
@@ -151,10 +165,19 @@ impl Metrics {
         &self.failures
     }
 
+    /// Where shards count for how long their clients are held back.
+    pub fn throttled(&self) -> &ThrottledTimes {
+        &self.throttled_times
+    }
+
     /// Takes over what others count, and how partitions stand.
     fn read_off(&self, partitions: &Partitions) {
         for (Failed { route, plugin, kind }, count) in self.failures.all() {
             raise(&self.failed, FailedLabels { route, plugin, kind: kind.as_str().to_owned() }, count);
+        }
+        for (Throttled { group, client }, count_ms) in self.throttled_times.all() {
+            let counter = self.throttled.get_or_create(&ClientLabels { group, client });
+            counter.inc_by((count_ms as f64 / 1000.0 - counter.get()).max(0.0));
         }
         for (plugin, count) in log_bytes_cut() {
             raise(&self.log_bytes_cut, PluginLabel { plugin }, count);

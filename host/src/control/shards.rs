@@ -247,6 +247,7 @@ impl Shards {
             batch_bytes_max,
             handover,
             failures: self.status.metrics().failures().clone(),
+            throttled: self.status.metrics().throttled().clone(),
         };
         let (commands, receiver) = channel();
         let (report, shard, of_shard) = (self.report.clone(), name.clone(), Arc::clone(&health));

@@ -24,3 +24,4 @@ pub mod sink;
 pub mod size;
 pub mod stop;
 pub mod trial;
+mod window;

@@ -18,8 +18,11 @@ use super::lane::Lane;
 use super::letter::{self, Cut, Letter};
 use super::origin;
 use super::route::Plan;
+use super::window::Window;
 use crate::kafka::settings::TRANSACTION_TIMEOUT;
-use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, TransactionError};
+use crate::kafka::{
+    self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, Throttled, TransactionError,
+};
 
 /// How much of the producer's buffer is used before nothing more is begun; the rest is for the event that was.
 const BUFFER_SHARE: usize = 2;
@@ -121,7 +124,7 @@ pub struct Sink {
     outputs: Vec<Output>,
     /// By [`Topic::index`]: the number in `outputs`.
     by_topic: Vec<u16>,
-    bytes_max: usize,
+    window: Window,
     topic_bytes_max: usize,
     /// Topics over their bound.
     over: usize,
@@ -154,7 +157,7 @@ impl Sink {
             settings,
             outputs: Vec::with_capacity(topics.len()),
             by_topic: Vec::with_capacity(topics.len()),
-            bytes_max,
+            window: Window::new(bytes_max),
             topic_bytes_max: bytes_max / TOPIC_SHARE,
             over: 0,
             begun: None,
@@ -243,7 +246,7 @@ impl Sink {
 
     /// Whether the next event may be begun. One that is larger than what there is room for is begun all the same.
     pub fn has_room(&self) -> bool {
-        self.producer.in_flight_bytes() < self.bytes_max && self.producer.in_flight() < RECORDS_MAX
+        self.producer.in_flight() < RECORDS_MAX && self.window.is_open(self.producer.in_flight_bytes(), Instant::now)
     }
 
     /// Whether something may be begun that goes to these topics.
@@ -465,6 +468,21 @@ impl Sink {
             // The first clock stands still while the machine sleeps, the second one may be set.
             begun.elapsed().max(at.elapsed().unwrap_or_default()) >= TRANSACTION_TIMEOUT
         })
+    }
+
+    /// For how long the broker has held the producer back, for its quota, since this was asked last.
+    pub fn take_throttled(&mut self) -> Throttled {
+        let throttled = self.producer.take_throttled();
+        if self.is_transactional() {
+            self.window.held_back(throttled.longest, self.producer.in_flight_bytes(), Instant::now());
+        }
+        throttled
+    }
+
+    /// The transaction was committed.
+    pub fn committed(&mut self) {
+        self.window.committed(Instant::now());
+        self.ended();
     }
 
     /// The transaction was committed, or aborted.

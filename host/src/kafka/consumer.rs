@@ -17,8 +17,8 @@ use rdkafka::bindings as rdsys;
 use super::batch::{Batch, Entry};
 use super::error::{Code, Error};
 use super::native::{
-    Client, Event, Kind, List, Queue, c_string, partition_code, partition_metadata, partition_topic, take_error,
-    timeout_ms,
+    Client, Event, Kind, List, Queue, Throttled, c_string, partition_code, partition_metadata, partition_topic,
+    take_error, timeout_ms,
 };
 use super::settings::ConsumerSettings;
 use leave::Leaving;
@@ -156,6 +156,11 @@ impl Consumer {
             }
             wait = deadline.saturating_duration_since(Instant::now());
         }
+    }
+
+    /// For how long the broker has held this client back, for its quota, since this was asked last.
+    pub fn take_throttled(&self) -> Throttled {
+        self.client.take_throttled()
     }
 
     fn happening(&mut self, event: Event) -> Option<Happening> {

@@ -26,6 +26,7 @@ pub use describe::TopicId;
 pub use error::{Code, Error};
 pub use headers::{HeadersRef, OwnedHeaders};
 pub use message::headers_of;
+pub use native::Throttled;
 pub use producer::{Outgoing, ProduceError, Producer, Report, Topic};
 pub use settings::{AdminSettings, Connection, ConsumerSettings, ProducerSettings};
 pub use topics::{NewTopic, TopicInfo, Topics};

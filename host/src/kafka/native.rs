@@ -2,9 +2,10 @@
 //!
 //! What every client has in common is in here: its settings, its log lines, its events.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::bindings as rdsys;
@@ -14,9 +15,27 @@ use super::error::{Code, Error};
 /// Room for librdkafka's error texts.
 const TEXT: usize = 512;
 
+/// For how long the broker has held a client back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Throttled {
+    /// By all of its answers.
+    pub total: Duration,
+    /// By one of them.
+    pub longest: Duration,
+}
+
+/// The same, as it is noted.
+#[derive(Debug, Default)]
+struct Noted {
+    total_ms: AtomicU64,
+    longest_ms: AtomicU64,
+}
+
 /// A client of librdkafka. Destroyed with the last of its [`Arc`]s, which queues, batches and producers' topics hold.
 pub(super) struct Client {
     raw: NonNull<rdsys::rd_kafka_t>,
+    /// For how long the broker has held it back, since somebody asked. Outlives the client, which writes to it.
+    throttled: Arc<Noted>,
 }
 
 // SAFETY: librdkafka's functions on a client may be called from any thread, several at once.
@@ -38,7 +57,8 @@ impl Client {
         settings: impl IntoIterator<Item = (String, String)>,
         events: c_int,
     ) -> Result<Arc<Self>, Error> {
-        let config = Config::new(settings, events)?;
+        let throttled = Arc::<Noted>::default();
+        let config = Config::new(settings, events, &throttled)?;
         let kind = match kind {
             Kind::Consumer => rdsys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
             Kind::Producer => rdsys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
@@ -51,11 +71,19 @@ impl Client {
         };
         // The client has taken the config over.
         std::mem::forget(config);
-        Ok(Arc::new(Self { raw }))
+        Ok(Arc::new(Self { raw, throttled }))
     }
 
     pub(super) fn raw(&self) -> *mut rdsys::rd_kafka_t {
         self.raw.as_ptr()
+    }
+
+    /// For how long the broker has held this client back since this was asked last, as it says in its answers: what the client
+    /// may read or write in a second, or the broker's time that it may take, is used up. Heard of where events are polled.
+    pub(super) fn take_throttled(&self) -> Throttled {
+        let Noted { total_ms, longest_ms } = &*self.throttled;
+        let take = |ms: &AtomicU64| Duration::from_millis(ms.swap(0, Ordering::Relaxed));
+        Throttled { total: take(total_ms), longest: take(longest_ms) }
     }
 
     /// The error that ended this client, if one did.
@@ -82,17 +110,24 @@ struct Config {
 }
 
 impl Config {
-    fn new(settings: impl IntoIterator<Item = (String, String)>, events: c_int) -> Result<Self, Error> {
+    fn new(
+        settings: impl IntoIterator<Item = (String, String)>,
+        events: c_int,
+        noted: &Arc<Noted>,
+    ) -> Result<Self, Error> {
         // SAFETY: no preconditions.
         let raw = unsafe { rdsys::rd_kafka_conf_new() };
         let config = Self { raw: NonNull::new(raw).expect("librdkafka aborts where it can't allocate") };
         for (name, value) in settings {
             config.set(&name, &value)?;
         }
-        // SAFETY: the config is live, and the callback may be called from any thread.
+        // SAFETY: the config is live, the callbacks may be called from any thread, and what is noted outlives whatever is made
+        // of the config: `Client` holds it.
         unsafe {
             rdsys::rd_kafka_conf_set_events(config.raw.as_ptr(), events);
             rdsys::rd_kafka_conf_set_log_cb(config.raw.as_ptr(), Some(log));
+            rdsys::rd_kafka_conf_set_opaque(config.raw.as_ptr(), Arc::as_ptr(noted).cast_mut().cast());
+            rdsys::rd_kafka_conf_set_throttle_cb(config.raw.as_ptr(), Some(throttled));
         }
         Ok(config)
     }
@@ -127,6 +162,21 @@ impl Drop for Config {
         // SAFETY: no client took it over: `Client::new` forgets it where one did.
         unsafe { rdsys::rd_kafka_conf_destroy(self.raw.as_ptr()) }
     }
+}
+
+/// What the broker says of a quota, and that it is not used up any more (0), from whoever polls.
+unsafe extern "C" fn throttled(
+    _client: *mut rdsys::rd_kafka_t,
+    _broker: *const c_char,
+    _broker_id: i32,
+    throttled_ms: c_int,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the opaque is what the client that calls notes it in, and holds.
+    let Noted { total_ms, longest_ms } = unsafe { &*opaque.cast::<Noted>() };
+    let throttled_ms = u64::try_from(throttled_ms).unwrap_or(0);
+    total_ms.fetch_add(throttled_ms, Ordering::Relaxed);
+    longest_ms.fetch_max(throttled_ms, Ordering::Relaxed);
 }
 
 /// librdkafka's log lines, from whichever of its threads.

@@ -17,7 +17,7 @@ use super::consumer::answered;
 use super::describe;
 use super::error::{Code, Error};
 use super::headers::{HeadersRef, OwnedHeaders};
-use super::native::{Client, Event, Kind, Queue, c_string, timeout_ms};
+use super::native::{Client, Event, Kind, Queue, Throttled, c_string, timeout_ms};
 use super::settings::ProducerSettings;
 
 /// How many reports are taken out of an event at a time.
@@ -353,6 +353,11 @@ impl Producer {
     /// How often the client has said that something is wrong, connections that were lost among it.
     pub fn troubles(&self) -> u64 {
         self.troubles
+    }
+
+    /// For how long the broker has held this client back, for its quota, since this was asked last.
+    pub fn take_throttled(&self) -> Throttled {
+        self.client.take_throttled()
     }
 
     pub(super) fn raw(&self) -> *mut rdsys::rd_kafka_t {

@@ -39,6 +39,7 @@
 //! | leaders move | of three nodes, one after the other is killed, and others lead and coordinate |
 //! | paused | SIGSTOP to the broker, for longer than sessions last |
 //! | `clocks`: set | the clock of the host, and of the embedded broker, is set an hour ahead, back, a day back, a month ahead; under load, and while all wait |
+//! | `quotas`: used up | the broker allows the host's clients a few kB in a second, and a part of its time |
 //! | `disks`: full under the broker | a small file system has no room for the broker's log |
 //! | full under the host | a small file system has no room for the next generation |
 
@@ -50,6 +51,7 @@ mod hosts;
 mod long;
 mod network;
 mod plugins;
+mod quotas;
 mod requests;
 mod topics;
 mod transactions;

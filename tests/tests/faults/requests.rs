@@ -6,10 +6,11 @@ use midplane::config::model::Guarantee;
 use midplane_tests::on_each_broker;
 use midplane_tests::payments::Setup;
 use midplane_tests::proxy::{ApiKey, Side};
-use midplane_tests::wait::DEADLINE;
+use midplane_tests::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::case::{Case, both};
+use crate::case::{BOTH, Case, both};
 
 /// More than any test meets.
 const ALL: usize = usize::MAX;
@@ -30,7 +31,11 @@ on_each_broker!(
         case.payments.interrupted();
         case.proxy.fail(ApiKey::Produce, ALL, OUT_OF_ORDER);
         case.work();
-        case.host.wait_for_entry("The producer can't go on: it is replaced.");
+        let replaced = || case.host.entries("The producer can't go on: it is replaced.");
+        for guarantee in BOTH {
+            let of_group = |entry: &Value| entry["shard"].as_str().is_some_and(|it| it.starts_with(&guarantee.to_string()));
+            wait_until("the group's producer is replaced", DEADLINE, || replaced().iter().any(of_group));
+        }
         case.finish();
     }
 );

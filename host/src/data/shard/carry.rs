@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::Failures;
 use super::group::out_of_range;
+use super::throttle::Throttles;
 use super::transaction::{Patience, Settling};
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Cause, Engine, Input, LaneId, Now};
@@ -72,6 +73,8 @@ pub(super) struct Flow {
     pub(super) open_breakers: Vec<String>,
     /// Counts what fails.
     pub(super) failures: Failures,
+    /// What the broker said of its clients' quotas.
+    pub(super) throttles: Throttles,
     pub(super) commands: Receiver<Command>,
     pub(super) health: Arc<Health>,
     pub(super) consumer: Consumer,
@@ -101,6 +104,7 @@ impl Flow {
         self.note_breakers(program);
         self.take_happenings(program)?;
         self.take_reports()?;
+        self.note_throttles();
         self.settle()?;
         for (lane, run) in std::mem::take(&mut self.ranges) {
             if self.lanes.run(lane) == Some(run) {

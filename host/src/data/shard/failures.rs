@@ -1,11 +1,12 @@
-//! Counts the events that fail, by route, plugin and kind. A shard adds to numbers that all shards share, and looks each up once.
+//! Counts the events that fail, by route, plugin and kind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Flow;
 use super::account::route_id;
+use super::counts::Counts;
 use crate::data::failure::Kind;
 use crate::data::program::Program;
 use crate::data::route::Plan;
@@ -22,21 +23,7 @@ pub struct Failed {
 }
 
 /// The numbers of all shards of a host.
-#[derive(Debug, Clone, Default)]
-pub struct FailureCounts(Arc<Mutex<BTreeMap<Failed, Arc<AtomicU64>>>>);
-
-impl FailureCounts {
-    fn number(&self, failed: Failed) -> Arc<AtomicU64> {
-        let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(numbers.entry(failed).or_default())
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<(Failed, u64)> {
-        let numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        numbers.iter().map(|(failed, number)| (failed.clone(), number.load(Ordering::Relaxed))).collect()
-    }
-}
+pub type FailureCounts = Counts<Failed>;
 
 /// What one shard adds to.
 #[derive(Debug)]
@@ -86,20 +73,5 @@ impl Flow {
             tracing::info!(shard = self.name, route, "A route is trusted again: its group goes on.");
         }
         self.open_breakers = open;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_add_to_the_same_numbers() {
-        let counts = FailureCounts::default();
-        let failed = |kind| Failed { route: "r".to_owned(), plugin: "p".to_owned(), kind };
-        for kind in [Kind::Trap, Kind::Permanent, Kind::Trap] {
-            counts.number(failed(kind)).fetch_add(1, Ordering::Relaxed);
-        }
-        assert_eq!(counts.all(), [(failed(Kind::Permanent), 1), (failed(Kind::Trap), 2)]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod account;
 mod carry;
+mod counts;
 mod cutover;
 mod failures;
 mod group;
@@ -13,6 +14,7 @@ mod hands;
 mod health;
 mod process;
 mod skip;
+mod throttle;
 mod transaction;
 mod trials;
 
@@ -28,6 +30,8 @@ pub use self::failures::{Failed, FailureCounts};
 pub use self::hands::{Granted, Wish};
 pub use self::health::Health;
 use self::process::Calls;
+use self::throttle::Throttles;
+pub use self::throttle::{Throttled, ThrottledTimes};
 use self::transaction::{Patience, Settling};
 use super::engine::{Engine, Now, Settings as EngineSettings};
 use super::handover::Handover;
@@ -68,6 +72,8 @@ pub struct Settings {
     pub handover: Arc<Handover>,
     /// Where it counts what fails.
     pub failures: FailureCounts,
+    /// Where it counts for how long the broker holds its clients back.
+    pub throttled: ThrottledTimes,
 }
 
 /// What a shard is told by the control plane.
@@ -123,7 +129,7 @@ impl Shard {
     /// # Errors
     /// Where a client setting is refused.
     pub fn start(settings: Settings, commands: Receiver<Command>, health: Arc<Health>) -> Result<Self, kafka::Error> {
-        let Settings { name, connection, client_id, handover, failures, .. } = settings;
+        let Settings { name, connection, client_id, handover, failures, throttled, .. } = settings;
         let (version, first) = handover.newer(0).expect("something was handed over before there was a shard");
         let program = Arc::clone(&first.program);
         let consumer = Consumer::new(&ConsumerSettings {
@@ -177,6 +183,7 @@ impl Shard {
             pauses_seen: 0,
             open_breakers: Vec::new(),
             failures: Failures::new(failures),
+            throttles: Throttles::new(&throttled, &program.group),
             commands,
             health,
             consumer,

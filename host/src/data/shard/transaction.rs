@@ -158,7 +158,7 @@ impl Flow {
         let ending = self.sink.producer().ending();
         match self.try_commit(positions, Instant::now() + COMMIT_TIMEOUT) {
             Ok(()) => {
-                self.sink.ended();
+                self.sink.committed();
                 // Its errors come as events, which are served here.
                 self.poll_sink(Duration::ZERO)?;
                 if self.settling.is_some() || self.sink.producer().is_suspect(ending) {

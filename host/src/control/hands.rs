@@ -168,22 +168,30 @@ impl Reloader {
         }
         let partition: Partition = (Arc::from(target.topic.as_str()), target.partition);
         let groups: Vec<String> = stopped.iter().map(|(shard, _)| shard.group().to_owned()).collect();
-        let mut done = Vec::new();
+        let mut granted = Vec::new();
         for group in groups {
-            let granted = grant(&self.shards, &group, &partition, wish).await;
-            match granted {
-                Granted::Done(message) => done.push(format!("partition {target} of group `{group}`: {message}")),
-                Granted::Runs => done.push(format!("partition {target} of group `{group}` runs again by itself")),
-                Granted::Elsewhere => {
-                    return Err(conflict(format!("partition {target} has just gone to another host")));
-                }
-                Granted::Refused(why) => {
-                    return Err(conflict(format!("partition {target} of group `{group}`: {why}")));
-                }
-            }
+            let of_group = grant(&self.shards, &group, &partition, wish).await;
+            granted.push((group, of_group));
         }
-        Ok(done.join("\n"))
+        sum_up(target, granted)
     }
+}
+
+/// What became of a wish in each group. Where one of them could not grant it, that is a refusal, which says what the others did.
+fn sum_up(target: &Target, granted: Vec<(String, Granted)>) -> Result<String, Refusal> {
+    let refuses = |granted: &Granted| matches!(granted, Granted::Elsewhere | Granted::Refused(_));
+    let is_refused = granted.iter().any(|(_, granted)| refuses(granted));
+    let lines = granted.into_iter().map(|(group, granted)| {
+        let of = format!("partition {target} of group `{group}`");
+        match granted {
+            Granted::Done(message) => format!("{of}: {message}"),
+            Granted::Runs => format!("{of} runs again by itself"),
+            Granted::Elsewhere => format!("{of} has just gone to another host"),
+            Granted::Refused(why) => format!("{of}: refused: {why}"),
+        }
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    if is_refused { Err(conflict(text)) } else { Ok(text) }
 }
 
 /// Has the shards of a group do what an operator wants of one of their partitions: one of them has it.
@@ -237,4 +245,29 @@ fn conflict(message: impl Into<String>) -> Refusal {
 
 fn unknown(message: impl Into<String>) -> Refusal {
     Refusal::new(RefusalKind::Unknown, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_group_did_is_said_whatever_another_one_refuses() {
+        let target = Target { topic: "in".to_owned(), partition: 3, group: None };
+        let check = |granted: &[(&str, Granted)], expected: Result<&str, &str>| {
+            let granted = granted.iter().map(|(group, granted)| ((*group).to_owned(), granted.clone())).collect();
+            let summed = sum_up(&target, granted).map_err(|refusal| refusal.message);
+            assert_eq!(summed.as_deref().map_err(String::as_str), expected);
+        };
+        let done = Granted::Done("it goes on at offset 7".to_owned());
+        let went_on = "partition in/3 of group `a`: it goes on at offset 7";
+        check(&[("a", done.clone())], Ok(went_on));
+        let runs = "partition in/3 of group `b` runs again by itself";
+        check(&[("a", done.clone()), ("b", Granted::Runs)], Ok(&format!("{went_on}\n{runs}")));
+        let refused = ("b", Granted::Refused("route `r` is paused".to_owned()));
+        let why = "partition in/3 of group `b`: refused: route `r` is paused";
+        check(&[("a", done.clone()), refused.clone()], Err(&format!("{went_on}\n{why}")));
+        check(&[refused, ("a", done)], Err(&format!("{why}\n{went_on}")));
+        check(&[("c", Granted::Elsewhere)], Err("partition in/3 of group `c` has just gone to another host"));
+    }
 }

@@ -98,6 +98,26 @@ on_each_broker!(
 );
 
 on_each_broker!(
+    fn a_partition_that_tries_its_route_with_the_next_event_says_so(broker: &Broker) {
+        let case = Case::new(broker, "at-least-once", 1, "breaker = { failures = 0.5, events = 4, probe = '1h' }");
+        case.produce(0, &["permanent", "permanent"]);
+        let host = case.start();
+        case.wait_for(0, "breaker", |view| view["position"] == 1);
+        case.command(&["partition", "skip", &case.partition(0)]).success();
+        // Of what comes next nothing is there yet.
+        case.wait_for(0, "breaker", |view| view["position"] == 2);
+        let refused = case.command(&["partition", "skip", &case.partition(0)]);
+        assert!(refused.code == Some(3) && refused.stderr.contains("its route is being tried"), "{refused:?}");
+        let said = case.command(&["partition", "resume", &case.partition(0)]).success();
+        assert!(said.contains("runs again by itself"), "{said}");
+        case.produce(0, &["ok"]);
+        case.wait_for(0, "running", |_| true);
+        assert_eq!(host.stop(), Some(0));
+        assert_eq!(texts(&case.all(&case.output)), ["ok"]);
+    }
+);
+
+on_each_broker!(
     fn a_topic_that_a_pattern_finds_mends_nothing(broker: &Broker) {
         let case = Case::new(broker, "at-least-once", 1, "breaker = { failures = 0.5, events = 10, probe = '1h' }");
         case.rewrite(&format!("from = '{}'", case.input), &format!("from = '/^{}/'", case.input));

@@ -96,6 +96,14 @@ impl Flow {
                 return Ok(Granted::Refused("it is about to go to another member, or the host stops".to_owned()));
             }
             Some(Standing::Running) => return Ok(Granted::Runs),
+            Some(Standing::Probing { .. }) if wish == Wish::Again => return Ok(Granted::Runs),
+            Some(Standing::Probing { at }) => {
+                // It doesn't stand, and nothing is known to be wrong with what comes next.
+                return Ok(Granted::Refused(format!(
+                    "its route is being tried, with the next event from offset {at} on that it takes: there is nothing to skip \
+                     unless the partition stops again"
+                )));
+            }
             Some(Standing::Paused) if wish == Wish::Again => {
                 let route = self.lanes.get(id).and_then(|lane| self.paused_by(lane, program)).unwrap_or_default();
                 return Ok(Granted::Refused(format!(

@@ -1,7 +1,7 @@
 //! The partitions that a shard has, by the number that the engine, the reports and the batches know them by. Finds a
 //! record's lane by comparing a pointer and a number; looks its topic's name up once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::engine::LaneId;
@@ -28,9 +28,20 @@ pub struct Lane {
     pub metadata: String,
     /// Why it stands, where it does, or did last.
     pub stop: Option<Stop>,
+    /// The failures that were counted, by offset and route, of events that may run again.
+    pub counted: BTreeSet<(i64, u16)>,
 }
 
 impl Lane {
+    /// Whether a route's failure of an event is to be counted: not where the event has run before and failed as well. What is
+    /// committed doesn't run again, and is forgotten.
+    pub fn counts(&mut self, offset: i64, route: u16, committed: i64) -> bool {
+        while self.counted.first().is_some_and(|(of, _)| *of < committed) {
+            self.counted.pop_first();
+        }
+        self.counted.insert((offset, route))
+    }
+
     /// It stands at an offset: since now, unless it stood there already.
     pub fn stop_at(&mut self, offset: i64) -> &mut Stop {
         self.stop.take_if(|stop| stop.offset != offset);
@@ -183,6 +194,7 @@ mod tests {
             topic_id: None,
             metadata: String::new(),
             stop: None,
+            counted: BTreeSet::new(),
         }
     }
 
@@ -210,6 +222,16 @@ mod tests {
         assert_ne!(lanes.run(a), before);
         assert!(lanes.get_mut(a).is_some_and(|lane| lane.take(5)));
         assert!(lanes.remove(a).is_some() && lanes.rewind(a, 5).is_none());
+    }
+
+    #[test]
+    fn an_event_that_runs_again_is_counted_once() {
+        let mut lane = lane("t", 0);
+        assert!(lane.counts(5, 0, 0) && lane.counts(5, 1, 0) && lane.counts(8, 0, 0));
+        // It is refused afterwards, and runs again with all behind it.
+        assert!(lane.counts(4, 0, 3) && !lane.counts(5, 0, 3) && !lane.counts(5, 1, 3) && !lane.counts(8, 0, 3));
+        assert!(lane.counts(9, 0, 8));
+        assert_eq!(lane.counted, [(8, 0), (9, 0)].into());
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl Writer {
             topic_id: None,
             metadata: String::new(),
             stop: None,
+            counted: std::collections::BTreeSet::new(),
         };
         let deadline = Instant::now() + PART_TIMEOUT;
         while !self.broken {

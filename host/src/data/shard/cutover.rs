@@ -91,6 +91,8 @@ impl Flow {
         for (id, lane) in self.lanes.iter_mut() {
             lane.routes = program.index.routes(&lane.partition.0);
             lane.metadata = program.commit_metadata(lane.topic_id.as_ref());
+            // Its routes have other numbers, and other versions.
+            lane.counted.clear();
             // It would name the version that fails now, not the one that failed then.
             if let Some(stop) = &mut lane.stop {
                 stop.failures.clear();

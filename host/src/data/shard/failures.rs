@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Flow;
 use super::account::route_id;
 use super::counts::Counts;
+use crate::data::engine::LaneId;
 use crate::data::failure::Kind;
 use crate::data::program::Program;
 use crate::data::route::Plan;
@@ -55,6 +56,21 @@ impl Failures {
 }
 
 impl Flow {
+    /// Counts that an event has failed for good on a route, unless it did so when it ran before.
+    pub(super) fn count_failure(
+        &mut self,
+        id: LaneId,
+        offset: i64,
+        (route, plan): (u16, &Plan),
+        stage: Option<usize>,
+        kind: Kind,
+    ) {
+        let committed = self.engine.committed_offset(id).unwrap_or(0);
+        if self.lanes.get_mut(id).is_some_and(|lane| lane.counts(offset, route, committed)) {
+            self.failures.add(route, plan, stage, kind);
+        }
+    }
+
     /// Says which breakers have tripped, or closed, since the last time.
     pub(super) fn note_breakers(&mut self, program: &Program) {
         if self.open_breakers.is_empty() && !self.engine.has_open_breakers() {

@@ -134,7 +134,8 @@ impl Flow {
         let topic_id = self.topic_ids.get(&partition.0).cloned();
         let metadata = program.commit_metadata(topic_id.as_ref());
         let (begin, next) = (offset, offset);
-        let lane = Lane { routes, label, partition, begin, next, topic_id, metadata, stop: None };
+        let lane =
+            Lane { routes, label, partition, begin, next, topic_id, metadata, stop: None, counted: BTreeSet::new() };
         let paused = self.paused_by(&lane, program).is_some();
         let lane = self.lanes.insert(lane);
         self.step(Input::Assigned { lane, position: offset, committed })?;

@@ -476,7 +476,7 @@ impl Part<'_, '_> {
                 let attempts =
                     letters.iter().find(|(of, by, _)| *of == seq && *by == route).map(|(.., attempts)| *attempts);
                 if let Product::Failed { failure, stage } = &product {
-                    flow.failures.add(route, plan, *stage, failure.kind);
+                    flow.count_failure(self.id, event.offset, (route, plan), *stage, failure.kind);
                 }
                 let place = Place { id: self.id, seq, route, cut: letter::cut_of(self.refused(seq), route) };
                 let result = flow.produce(place, event, plan, &product, attempts);

@@ -12,20 +12,54 @@ use crate::wait::DEADLINE;
 /// The code of a broker that has no rules.
 const SECURITY_DISABLED: i32 = 54;
 
-/// Forbids everybody to write to a topic, all else stays allowed. Whether the broker knows rules.
+/// What rules are about.
+#[derive(Debug, Clone, Copy)]
+pub enum Guarded<'n> {
+    /// Nobody may write to it.
+    Topic(&'n str),
+    /// Nobody may write under it.
+    TransactionalId(&'n str),
+    /// Nobody may read in it.
+    Group(&'n str),
+}
+
+impl Guarded<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Topic(name) | Self::TransactionalId(name) | Self::Group(name) => name,
+        }
+    }
+
+    fn kind(&self) -> rdsys::rd_kafka_ResourceType_t {
+        match self {
+            Self::Topic(_) => rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC,
+            Self::TransactionalId(_) => rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID,
+            Self::Group(_) => rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_GROUP,
+        }
+    }
+
+    fn forbidden(&self) -> rdsys::rd_kafka_AclOperation_t {
+        match self {
+            Self::Topic(_) | Self::TransactionalId(_) => rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE,
+            Self::Group(_) => rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ,
+        }
+    }
+}
+
+/// Forbids everybody to use something, all else stays allowed. Whether the broker knows rules.
 ///
 /// # Panics
 /// Where the broker refuses otherwise.
-pub fn forbid_writing(servers: &str, topic: &str) -> bool {
-    change(servers, topic, Change::Add)
+pub fn forbid(servers: &str, what: Guarded<'_>) -> bool {
+    change(servers, what, Change::Add)
 }
 
-/// Takes back what [`forbid_writing`] did.
+/// Takes back what [`forbid`] did.
 ///
 /// # Panics
 /// Where the broker refuses.
-pub fn allow_writing(servers: &str, topic: &str) {
-    assert!(change(servers, topic, Change::Remove), "the broker knows rules");
+pub fn allow(servers: &str, what: Guarded<'_>) {
+    assert!(change(servers, what, Change::Remove), "the broker knows rules");
 }
 
 /// What becomes of a rule.
@@ -35,25 +69,22 @@ enum Change {
     Remove,
 }
 
-fn change(servers: &str, topic: &str, change: Change) -> bool {
+fn change(servers: &str, what: Guarded<'_>, change: Change) -> bool {
     let client: BaseProducer = records::client(servers).create().expect("a client");
-    let rules = [
-        (rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_ALL, true),
-        (rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE, false),
-    ];
-    rules.into_iter().all(|(operation, allow)| ask(&client, topic, operation, allow, change))
+    let rules = [(rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_ALL, true), (what.forbidden(), false)];
+    rules.into_iter().all(|(operation, allow)| ask(&client, what, operation, allow, change))
 }
 
-/// Adds or removes a rule for everybody on one topic. Whether the broker knows rules.
+/// Adds or removes a rule for everybody on one of these. Whether the broker knows rules.
 fn ask(
     client: &BaseProducer,
-    topic: &str,
+    what: Guarded<'_>,
     operation: rdsys::rd_kafka_AclOperation_t,
     allow: bool,
     change: Change,
 ) -> bool {
     let client = client.client();
-    let topic = CString::new(topic).expect("a name");
+    let name = CString::new(what.name()).expect("a name");
     let mut text = [0_u8; 256];
     let permission = match allow {
         true => rdsys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW,
@@ -67,8 +98,8 @@ fn ask(
     // SAFETY: the client is live; the strings end in NUL and are copied; what is made here is destroyed here, the answer last.
     let code = unsafe {
         let rule = new(
-            rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC,
-            topic.as_ptr(),
+            what.kind(),
+            name.as_ptr(),
             rdsys::rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
             c"User:*".as_ptr(),
             c"*".as_ptr(),

@@ -34,6 +34,12 @@ impl Code {
     pub const TOPIC_ALREADY_EXISTS: Self = Self(36);
     /// A topic can't have this setting, or not with this value.
     pub const INVALID_CONFIG: Self = Self(40);
+    /// The topic may not be used by this user.
+    pub const TOPIC_AUTHORIZATION_FAILED: Self = Self(29);
+    /// The group may not be used by this user.
+    pub const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
+    /// The transactional id may not be used by this user.
+    pub const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Self = Self(53);
     /// No such group.
     pub const GROUP_ID_NOT_FOUND: Self = Self(69);
     /// The broker refuses the record itself.
@@ -283,6 +289,9 @@ mod tests {
         check(Code::BAD_MSG, "_BAD_MSG");
         check(Code::BAD_COMPRESSION, "_BAD_COMPRESSION");
         check(Code::NOT_IMPLEMENTED, "_NOT_IMPLEMENTED");
+        check(Code::TOPIC_AUTHORIZATION_FAILED, "TOPIC_AUTHORIZATION_FAILED");
+        check(Code::GROUP_AUTHORIZATION_FAILED, "GROUP_AUTHORIZATION_FAILED");
+        check(Code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED");
         check(Code::GROUP_ID_NOT_FOUND, "GROUP_ID_NOT_FOUND");
         check(Code::UNSTABLE_OFFSET_COMMIT, "UNSTABLE_OFFSET_COMMIT");
         check(Code::PARTITION_EOF, "_PARTITION_EOF");

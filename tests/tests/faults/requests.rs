@@ -33,7 +33,8 @@ on_each_broker!(
         case.work();
         let replaced = || case.host.entries("The producer can't go on: it is replaced.");
         for guarantee in BOTH {
-            let of_group = |entry: &Value| entry["shard"].as_str().is_some_and(|it| it.starts_with(&guarantee.to_string()));
+            let of_group =
+                |entry: &Value| entry["shard"].as_str().is_some_and(|it| it.starts_with(&guarantee.to_string()));
             wait_until("the group's producer is replaced", DEADLINE, || replaced().iter().any(of_group));
         }
         case.finish();

@@ -1,9 +1,11 @@
 //! Topics that are missing, change, or take no more what they took.
 
 use midplane::config::model::Guarantee;
+use midplane_tests::access::{self, Guarded};
 use midplane_tests::payments::Setup;
 use midplane_tests::wait::{DEADLINE, wait_until};
-use midplane_tests::{Broker, access, on_each_broker};
+use midplane_tests::{Broker, on_each_broker};
+use serde_json::Value;
 
 use crate::case::{BOTH, Case, EVENTS, both, exactly_once};
 
@@ -71,12 +73,36 @@ mod outputs_that_are_forbidden {
         let broker = Broker::kafka();
         let mut case = Case::start(&broker, exactly_once());
         let alerts = case.payments.topics(Guarantee::ExactlyOnce)[1].clone();
-        let is_guarded = access::forbid_writing(broker.servers(), &alerts);
+        let is_guarded = access::forbid(broker.servers(), Guarded::Topic(&alerts));
         assert!(is_guarded, "this Kafka knows no rules of access: `cargo xtask kafka` runs one that does");
         case.work();
         // Somebody has to see to it: until then the events wait, and none of them is a letter.
         case.host.wait_for_entry("A message was not written: its event runs again.");
-        access::allow_writing(broker.servers(), &alerts);
+        access::allow(broker.servers(), Guarded::Topic(&alerts));
+        case.finish();
+    }
+}
+
+/// The embedded broker guards nothing.
+mod commits_that_are_forbidden {
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let mut case = Case::start(&broker, Setup { guarantees: &[Guarantee::AtLeastOnce], ..both() });
+        let group = case.payments.groups().next().expect("one").to_owned();
+        let is_guarded = access::forbid(broker.servers(), Guarded::Group(&group));
+        assert!(is_guarded, "this Kafka knows no rules of access: `cargo xtask kafka` runs one that does");
+        case.work();
+        let entries = || {
+            let entries = case.host.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+            let lacks = format!("this host's user needs the right `Read` on the group `{group}`");
+            entries.filter(|entry| entry["lacks"] == *lacks).collect::<Vec<_>>()
+        };
+        wait_until("it is said", DEADLINE, || !entries().is_empty());
+        case.payments.interrupted();
+        access::allow(broker.servers(), Guarded::Group(&group));
         case.finish();
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use midplane_tests::access::{Guarded, forbid};
 use midplane_tests::wait::wait_until;
 use midplane_tests::{Broker, Host, on_each_broker, plugins};
 
@@ -148,8 +149,8 @@ fn looping(setting: &Setting<'_>) -> Option<&'static Case> {
 /// The case of a topic that may not be written to, where the broker knows such rules.
 fn guarded(setting: &Setting<'_>) -> Option<Case> {
     setting.create("guarded", 1);
-    let forbidden = !setting.broker.is_embedded()
-        && midplane_tests::access::forbid_writing(setting.broker.servers(), &setting.named("guarded~"));
+    let forbidden =
+        !setting.broker.is_embedded() && forbid(setting.broker.servers(), Guarded::Topic(&setting.named("guarded~")));
     forbidden.then_some(GUARDED)
 }
 

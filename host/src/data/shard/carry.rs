@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::Failures;
 use super::group::out_of_range;
+use super::said::Said;
 use super::throttle::Throttles;
 use super::transaction::{Patience, Settling};
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
@@ -75,6 +76,8 @@ pub(super) struct Flow {
     pub(super) failures: Failures,
     /// What the broker said of its clients' quotas.
     pub(super) throttles: Throttles,
+    /// What would be said at every turn.
+    pub(super) said: Said,
     pub(super) commands: Receiver<Command>,
     pub(super) health: Arc<Health>,
     pub(super) consumer: Consumer,

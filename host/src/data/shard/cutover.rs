@@ -156,7 +156,7 @@ impl Flow {
             }
             Err(error @ kafka::Error::Fatal { .. }) => Err(error),
             Err(error) => {
-                tracing::warn!(%error, "The group's offsets could not be read; trying again.");
+                self.not_told(&error, program);
                 self.returning.extend(partitions);
                 Ok(())
             }

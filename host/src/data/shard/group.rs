@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::carry::{Flow, Going};
+use super::said::lacks;
 use super::transaction::Settling;
 use crate::config::model::OutOfRange;
 use crate::data::engine::{Input, LaneId};
@@ -27,7 +28,10 @@ impl Flow {
     /// Deals with what happened to the group since the last turn.
     pub(super) fn take_happenings(&mut self, program: &Program) -> Result<(), kafka::Error> {
         while let Some(happening) = self.happenings.pop_front().or_else(|| self.consumer.poll(Duration::ZERO)) {
-            self.happened(happening)?;
+            self.happened(happening, program)?;
+        }
+        if self.said.not_before().is_some_and(|time| self.now() < time) {
+            return Ok(());
         }
         // Of a transaction that another host has left open, positions may still come.
         if !self.coming.is_empty() && self.settling != Some(Settling::Begin) {
@@ -47,7 +51,7 @@ impl Flow {
         }
     }
 
-    fn happened(&mut self, happening: Happening) -> Result<(), kafka::Error> {
+    fn happened(&mut self, happening: Happening, program: &Program) -> Result<(), kafka::Error> {
         match happening {
             Happening::Assign(partitions) => {
                 tracing::info!(shard = self.name, partitions = partitions.len(), which = %listed(&partitions), "Partitions were assigned.");
@@ -61,10 +65,13 @@ impl Flow {
             Happening::Revoke { partitions, lost } => self.revoke(partitions, lost),
             // What partitions began with was committed beside what the engine decides.
             Happening::Committed { token: start::TOKEN, .. } => Ok(()),
-            Happening::Committed { error, offsets, .. } => self.committed(error, &offsets),
+            Happening::Committed { error, offsets, .. } => self.committed(error, &offsets, program),
             Happening::Error { code, fatal: true, message } => Err(kafka::Error::Fatal { code, message }),
             Happening::Error { code, message, .. } => {
-                tracing::warn!(error = %code, message, "The consumer reports an error.");
+                if self.said.is_news("consumer", Some(code), self.now()) {
+                    let lacks = lacks(Some(code), &program.group);
+                    tracing::warn!(error = %code, message, lacks, "The consumer reports an error.");
+                }
                 if code == Code::UNKNOWN_TOPIC_OR_PARTITION {
                     // A client whose topics are all missing joins no group before there is one: it has what it can have.
                     self.health.assigned();
@@ -78,9 +85,12 @@ impl Flow {
         &mut self,
         error: Option<Code>,
         offsets: &[(Partition, i64, Option<Code>)],
+        program: &Program,
     ) -> Result<(), kafka::Error> {
-        if let Some(error) = error.or_else(|| offsets.iter().find_map(|(.., error)| *error)) {
-            tracing::warn!(%error, "A commit failed, or part of it; it is tried again.");
+        let refused = error.or_else(|| offsets.iter().find_map(|(.., error)| *error));
+        if let Some(error) = refused.filter(|_| self.said.is_news("commit", refused, self.now())) {
+            let lacks = lacks(refused, &program.group);
+            tracing::warn!(%error, lacks, "A commit failed, or part of it; it is tried again.");
         }
         let accepted = offsets.iter().filter(|(_, _, refused)| error.is_none() && refused.is_none());
         let accepted: Vec<_> = accepted.filter_map(|(partition, ..)| self.lanes.find(partition)).collect();
@@ -100,7 +110,7 @@ impl Flow {
             Ok(positions) => positions,
             Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
             Err(error) => {
-                tracing::warn!(shard = self.name, %error, "The group's offsets could not be read; trying again.");
+                self.not_told(&error, program);
                 return Ok(());
             }
         };
@@ -118,6 +128,16 @@ impl Flow {
         }
         self.health.assigned();
         Ok(())
+    }
+
+    /// The broker didn't say where partitions go on: it is asked again in a moment.
+    pub(super) fn not_told(&mut self, error: &kafka::Error, program: &Program) {
+        let now = self.now();
+        self.said.refused(now);
+        if self.said.is_news("offsets", error.code(), now) {
+            let lacks = lacks(error.code(), &program.group);
+            tracing::warn!(shard = self.name, %error, lacks, "The group's offsets could not be read; trying again.");
+        }
     }
 
     /// Makes a lane of a partition that is read from an offset on, which the group has `committed` or not.

@@ -13,6 +13,7 @@ mod group;
 mod hands;
 mod health;
 mod process;
+mod said;
 mod skip;
 mod throttle;
 mod transaction;
@@ -30,6 +31,7 @@ pub use self::failures::{Failed, FailureCounts};
 pub use self::hands::{Granted, Wish};
 pub use self::health::Health;
 use self::process::Calls;
+use self::said::Said;
 use self::throttle::Throttles;
 pub use self::throttle::{Throttled, ThrottledTimes};
 use self::transaction::{Patience, Settling};
@@ -184,6 +186,7 @@ impl Shard {
             open_breakers: Vec::new(),
             failures: Failures::new(failures),
             throttles: Throttles::new(&throttled, &program.group),
+            said: Said::default(),
             commands,
             health,
             consumer,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,11 @@ pub fn see_to_topics(
 ) -> Result<(Found, Moves), topics::Error> {
     let config: &Config = &next.generation.config;
     let present = topics::prepare(config, &host.topics, &host.stopping)?;
+    for doubt in topics::doubts(&next.programs, &found.sizes) {
+        if host.tools.told.lock().unwrap_or_else(PoisonError::into_inner).insert(doubt.clone()) {
+            tracing::warn!(doubt, "A topic that routes write to may not be what it is taken for.");
+        }
+    }
     let found = Found { sizes: topics::sizes(&host.topics, &next.programs), present };
     let moves = before.map(|before| Moves::between(before, config, &found)).unwrap_or_default();
     let (connection, client_id) = (&host.connection, format!("midplane.{}.start", host.instance));

@@ -200,6 +200,8 @@ pub struct Found {
 pub struct Sizes {
     /// By topic, the bytes of the largest batch. Of a topic that isn't here, the broker didn't say it.
     batch_bytes_max: BTreeMap<String, usize>,
+    /// Those that are compacted.
+    compacted: BTreeSet<String>,
 }
 
 impl Sizes {
@@ -222,11 +224,13 @@ pub fn sizes(topics: &Topics, programs: &[Arc<Program>]) -> Sizes {
         .flat_map(|program| program.written().into_iter().map(|number| program.topics[usize::from(number)].as_str()));
     let written: BTreeSet<&str> = written.collect();
     let written: Vec<_> = written.into_iter().collect();
-    let mut batch_bytes_max = BTreeMap::new();
-    match topics.batch_bytes_max(&written, ANSWER_TIMEOUT) {
-        Ok(sizes) => {
-            let known = written.iter().zip(sizes).filter_map(|(topic, bytes)| Some(((*topic).to_owned(), bytes?)));
-            batch_bytes_max.extend(known);
+    let (mut batch_bytes_max, mut compacted) = (BTreeMap::new(), BTreeSet::new());
+    match topics.settings(&written, ANSWER_TIMEOUT) {
+        Ok(settings) => {
+            for (&topic, of) in written.iter().zip(settings) {
+                batch_bytes_max.extend(of.batch_bytes_max.map(|bytes| (topic.to_owned(), bytes)));
+                compacted.extend(of.cleanup.filter(|cleanup| cleanup.compacts).map(|_| topic.to_owned()));
+            }
             if batch_bytes_max.len() < written.len() {
                 let unknown = written.len() - batch_bytes_max.len();
                 tracing::info!(unknown, "The broker does not say of all topics how large a record they take.");
@@ -234,7 +238,32 @@ pub fn sizes(topics: &Topics, programs: &[Arc<Program>]) -> Sizes {
         }
         Err(error) => tracing::warn!(%error, "The broker does not say how large a record its topics take."),
     }
-    Sizes { batch_bytes_max }
+    Sizes { batch_bytes_max, compacted }
+}
+
+/// What follows from the compaction of topics that routes write to, a sentence each. None of it is refused: it may be meant, or
+/// never happen.
+pub fn doubts(programs: &[Arc<Program>], sizes: &Sizes) -> BTreeSet<String> {
+    let is_compacted = |program: &Program, topic: u16| sizes.compacted.contains(&program.topics[usize::from(topic)]);
+    let mut doubts = BTreeSet::new();
+    for program in programs {
+        let letters: BTreeSet<u16> = program.plans.iter().map(|plan| plan.dead_letter).collect();
+        for number in program.written().into_iter().filter(|number| is_compacted(program, *number)) {
+            let topic = &program.topics[usize::from(number)];
+            doubts.insert(match letters.contains(&number) {
+                true => format!(
+                    "dead-letter topic `{topic}` is compacted: the letter of an event without a key can't be written to it, and its \
+                     partition stands until it can; of the letters of a key only the newest stays. Give it `cleanup.policy=delete`, \
+                     or name another topic as `dead_letter`"
+                ),
+                false => format!(
+                    "topic `{topic}` is compacted: an output without a key is refused, and its event dead-lettered (`rejected`); of \
+                     the outputs of a key only the newest stays. If that is not meant, give it `cleanup.policy=delete`"
+                ),
+            });
+        }
+    }
+    doubts
 }
 
 /// The topics that a group reads: those that its routes name, and those there are that a pattern matches.
@@ -377,7 +406,10 @@ mod tests {
 
     #[test]
     fn the_smallest_topic_bounds_batches_and_each_bounds_its_records() {
-        let sizes = Sizes { batch_bytes_max: BTreeMap::from([("a".to_owned(), 5000), ("b".to_owned(), 2000)]) };
+        let sizes = Sizes {
+            compacted: BTreeSet::new(),
+            batch_bytes_max: BTreeMap::from([("a".to_owned(), 5000), ("b".to_owned(), 2000)]),
+        };
         let batch = |topics: &[&str]| sizes.batch_bytes_max(topics.iter().copied());
         assert_eq!(batch(&["a", "b", "unknown"]), Some(2000));
         assert_eq!(batch(&["a"]), Some(5000));

@@ -14,6 +14,8 @@ use super::topics::Options;
 
 /// The topic's setting that bounds a batch, and so a record, as written to it.
 const BATCH_BYTES_MAX: &str = "max.message.bytes";
+/// The topic's setting that says what becomes of old records.
+const CLEANUP_POLICY: &str = "cleanup.policy";
 const DESCRIBE_TOPICS: rdsys::rd_kafka_admin_op_t = rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
 const DESCRIBE_CONFIGS: rdsys::rd_kafka_admin_op_t = rdsys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
 
@@ -87,16 +89,51 @@ pub(super) fn may_write(client: &Arc<Client>, topics: &[&str], timeout: Duration
     Ok(topics.iter().map(|topic| found.get(*topic).copied()).collect())
 }
 
-/// What each topic takes: the largest batch of records, in bytes, as it stands in its `max.message.bytes`. None where the
-/// broker doesn't say it of this one.
+/// What a topic takes, and keeps. None where the broker doesn't say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// The largest batch of records, in bytes.
+    pub batch_bytes_max: Option<usize>,
+    /// What becomes of old records.
+    pub cleanup: Option<Cleanup>,
+}
+
+/// What becomes of a topic's old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cleanup {
+    /// Of the records of a key the newest stays; none without a key is taken.
+    pub compacts: bool,
+    /// They are deleted by age or size, unless no bound is set.
+    pub deletes: bool,
+    /// The topic can have no other policy.
+    pub is_fixed: bool,
+}
+
+impl Cleanup {
+    /// From the setting's value: a list.
+    fn new(policy: &str, is_fixed: bool) -> Self {
+        let has = |word| policy.split(',').any(|policy| policy.trim() == word);
+        Self { compacts: has("compact"), deletes: has("delete"), is_fixed }
+    }
+}
+
+/// What each topic takes: the largest batch of records, in bytes. None where the broker doesn't say it of this one.
 ///
 /// # Errors
-/// The broker's silence, or where it refuses the request as a whole.
+/// As [`settings`].
 pub(super) fn batch_bytes_max(
     client: &Arc<Client>,
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<Option<usize>>, Error> {
+    Ok(settings(client, topics, timeout)?.into_iter().map(|topic| topic.batch_bytes_max).collect())
+}
+
+/// What the broker says of each topic's settings.
+///
+/// # Errors
+/// The broker's silence, or where it refuses the request as a whole.
+pub(super) fn settings(client: &Arc<Client>, topics: &[&str], timeout: Duration) -> Result<Vec<TopicSettings>, Error> {
     if topics.is_empty() {
         return Ok(Vec::new());
     }
@@ -109,7 +146,7 @@ pub(super) fn batch_bytes_max(
             rdsys::rd_kafka_DescribeConfigs(client.raw(), raw.as_mut_ptr(), raw.len(), options.raw(), answers.raw());
         }
     })?;
-    let mut found = HashMap::new();
+    let mut found: HashMap<String, TopicSettings> = HashMap::new();
     // SAFETY: the answer is live, and holds as many resources as it says, each as many entries; they live as long as it
     // does, and so do their names and values.
     unsafe {
@@ -119,18 +156,22 @@ pub(super) fn batch_bytes_max(
         for index in 0..count {
             let resource = *described.add(index);
             let configs = rdsys::rd_kafka_ConfigResource_configs(resource, &mut entries);
-            let values = (0..entries)
-                .map(|entry| *configs.add(entry))
-                .filter(|entry| lossy(rdsys::rd_kafka_ConfigEntry_name(*entry)) == BATCH_BYTES_MAX);
-            for entry in values {
+            let topic = found.entry(lossy(rdsys::rd_kafka_ConfigResource_name(resource)).into_owned()).or_default();
+            for entry in (0..entries).map(|entry| *configs.add(entry)) {
                 let value = rdsys::rd_kafka_ConfigEntry_value(entry);
-                if let Some(bytes) = (!value.is_null()).then(|| lossy(value).parse().ok()).flatten() {
-                    found.insert(lossy(rdsys::rd_kafka_ConfigResource_name(resource)).into_owned(), bytes);
+                let Some(value) = (!value.is_null()).then(|| lossy(value)) else { continue };
+                match &*lossy(rdsys::rd_kafka_ConfigEntry_name(entry)) {
+                    BATCH_BYTES_MAX => topic.batch_bytes_max = value.parse().ok(),
+                    CLEANUP_POLICY => {
+                        let is_fixed = rdsys::rd_kafka_ConfigEntry_is_read_only(entry) == 1;
+                        topic.cleanup = Some(Cleanup::new(&value, is_fixed));
+                    }
+                    _ => {}
                 }
             }
         }
     }
-    Ok(topics.iter().map(|topic| found.get(*topic).copied()).collect())
+    Ok(topics.iter().map(|topic| found.remove(*topic).unwrap_or_default()).collect())
 }
 
 /// What is to be said of each topic that the broker describes, by name; a topic of which there is nothing to say is left out.
@@ -208,13 +249,15 @@ struct Resource(*mut rdsys::rd_kafka_ConfigResource_t);
 
 impl Resource {
     fn new(topic: &str) -> Result<Self, Error> {
-        let (topic, setting) = (c_string(topic)?, c_string(BATCH_BYTES_MAX)?);
-        // SAFETY: the strings end in NUL and are copied. The one setting is asked for, rather than all of them; its value
-        // means nothing, but may not be missing.
+        let (topic, settings) = (c_string(topic)?, [c_string(BATCH_BYTES_MAX)?, c_string(CLEANUP_POLICY)?]);
+        // SAFETY: the strings end in NUL and are copied. These settings are asked for, rather than all of them; their values
+        // mean nothing, but may not be missing.
         unsafe {
             let kind = rdsys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
             let resource = Self(rdsys::rd_kafka_ConfigResource_new(kind, topic.as_ptr()));
-            rdsys::rd_kafka_ConfigResource_set_config(resource.0, setting.as_ptr(), c"".as_ptr());
+            for setting in &settings {
+                rdsys::rd_kafka_ConfigResource_set_config(resource.0, setting.as_ptr(), c"".as_ptr());
+            }
             Ok(resource)
         }
     }
@@ -224,5 +267,22 @@ impl Drop for Resource {
     fn drop(&mut self) {
         // SAFETY: the resource is live, and this value's.
         unsafe { rdsys::rd_kafka_ConfigResource_destroy(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_a_list() {
+        let check = |policy, compacts, deletes| {
+            assert_eq!(Cleanup::new(policy, false), Cleanup { compacts, deletes, is_fixed: false }, "{policy}");
+        };
+        check("delete", false, true);
+        check("compact", true, false);
+        check("compact,delete", true, true);
+        check("delete, compact", true, true);
+        check("", false, false);
     }
 }

@@ -22,7 +22,7 @@ mod wait;
 
 pub use batch::{Batch, Entry, Place, Record, TopicKey};
 pub use consumer::{Committed, Consumer, Happening, Partition};
-pub use describe::TopicId;
+pub use describe::{Cleanup, TopicId, TopicSettings};
 pub use error::{Code, Error};
 pub use headers::{HeadersRef, OwnedHeaders};
 pub use message::headers_of;

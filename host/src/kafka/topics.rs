@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::bindings as rdsys;
 
 use super::consumer::answered;
-use super::describe::{self, TopicId};
+use super::describe::{self, TopicId, TopicSettings};
 use super::error::{Code, Error};
 use super::native::{Client, Kind, Queue, c_string, lossy, timeout_ms};
 use super::settings::AdminSettings;
@@ -147,13 +147,13 @@ impl Topics {
         describe::may_write(&self.client, topics, timeout)
     }
 
-    /// What each topic takes: the largest batch of records, in bytes. None where the broker doesn't say it of this one.
+    /// What each topic takes, and keeps.
     ///
     /// # Errors
     /// The broker's silence, or where it refuses the request as a whole.
-    pub fn batch_bytes_max(&self, topics: &[&str], timeout: Duration) -> Result<Vec<Option<usize>>, Error> {
+    pub fn settings(&self, topics: &[&str], timeout: Duration) -> Result<Vec<TopicSettings>, Error> {
         self.serve();
-        describe::batch_bytes_max(&self.client, topics, timeout)
+        describe::settings(&self.client, topics, timeout)
     }
 
     /// Takes what the client has to say out of its queue, which nobody polls otherwise.

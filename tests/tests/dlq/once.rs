@@ -56,6 +56,41 @@ on_each_broker!(
     }
 );
 
+/// The embedded broker compacts nothing.
+mod compaction {
+    use midplane_tests::Broker;
+
+    use super::*;
+
+    #[test]
+    fn on_kafka() {
+        let broker = Broker::kafka();
+        let case = Case::new(&broker, ROUTES);
+        let (letters, marks) = (case.name("letters"), format!("{}.redriven", case.name("letters")));
+        broker.create(&letters, 1, &[("cleanup.policy", "compact")]);
+        broker.create(&marks, 1, &[("cleanup.policy", "compact,delete")]);
+        let host = case.folder.start();
+        let doubts = host.entries("A topic that routes write to may not be what it is taken for.");
+        let doubts: Vec<_> = doubts.iter().filter_map(|entry| entry["doubt"].as_str()).collect();
+        assert!(
+            matches!(&*doubts, [doubt] if doubt.contains(&letters) && doubt.contains("without a key")),
+            "{doubts:?}"
+        );
+
+        case.fail([FAILING[0]]);
+        case.install("subject", &built("identity"));
+        reload(&host);
+        let refused = case.dlq(&["redrive", "--all", "--execute"]);
+        let mends = format!("--entity-name {marks} --add-config cleanup.policy=compact");
+        assert!(refused.code == Some(3) && refused.stderr.contains(&mends), "{refused:?}");
+        assert_eq!(case.counts(), (1, 0));
+        broker.alter(&marks, &[("cleanup.policy", "compact")]);
+        case.redrive(&["--execute"]);
+        assert_eq!(case.counts(), (0, 1));
+        stop(host);
+    }
+}
+
 /// Two groups, counted; and the whole of a letter.
 fn check_list(case: &Case<'_>) {
     let list = case.json(&["list", "--route", "subject"]);

@@ -22,6 +22,7 @@ use crate::dead_letters::marks;
 use crate::dead_letters::pace::Rate;
 use crate::dead_letters::place::Place;
 use crate::dead_letters::redrive::{Options, Redrive, Setting, Standing, standing};
+use crate::kafka::TopicSettings;
 use report::{Left, Report, TopicReport};
 
 /// How often a person is told how far it has come.
@@ -200,6 +201,20 @@ fn make_marks(desk: &mut Desk, report: &Report) -> Result<(), Failure> {
         )));
     }
     let Desk { archive, client, .. } = desk;
+    let there: Vec<String> = report.open_topics().map(marks::topic_of).filter(|topic| archive.has(topic)).collect();
+    let there: Vec<&str> = there.iter().map(String::as_str).collect();
+    let settings = client.settings(&there, archive.timeout()).map_err(|error| failure(error.into()))?;
+    let expire =
+        |settings: &TopicSettings| settings.cleanup.is_some_and(|it| !it.is_fixed && (it.deletes || !it.compacts));
+    if let Some((topic, _)) = there.iter().zip(settings).find(|(_, settings)| expire(settings)) {
+        let (name, value) = marks::SETTING;
+        return Err(Failure::refused(format!(
+            "topic `{topic}` keeps what was redriven, and forgets it after a while: it is not compacted, or not only. Its letters \
+             could be redriven twice. Mend it with\n  kafka-configs.sh --bootstrap-server {} --alter --entity-type topics \
+             --entity-name {topic} --add-config {name}={value}",
+            archive.connection().bootstrap
+        )));
+    }
     missing.iter().try_for_each(|topic| archive.make_marks(client, topic).map_err(failure))
 }
 

@@ -150,6 +150,9 @@ fn text(partitions: &Partitions) -> String {
         ]);
     }
     let mut text = table.to_text("");
+    for stopped in &partitions.stopped {
+        text.push_str(&format!("\nsince {}: {}\n", stopped.since, stopped.text()));
+    }
     if !partitions.silent.is_empty() {
         let silent = partitions.silent.join(", ");
         text.push_str(&format!("\nno answer yet from busy shards, of which this is what they said before: {silent}\n"));
@@ -176,6 +179,7 @@ mod tests {
     use super::super::testing;
     use super::*;
     use crate::control::partitions::Condition;
+    use crate::control::stopped::StoppedView;
 
     #[test]
     fn partitions_are_named_by_topic_and_number() {
@@ -211,7 +215,15 @@ mod tests {
             ..view(3, Condition::Waiting)
         };
         let partitions = vec![halted, waiting, view(0, Condition::Running)];
-        let partitions = Partitions { partitions, silent: vec!["payments/1".to_owned()], ..Partitions::default() };
+        let stopped = StoppedView {
+            group: "audit".to_owned(),
+            shard: "audit/0".to_owned(),
+            since: "2026-01-02T12:29:58Z".to_owned(),
+            until: None,
+            why: "another producer has its name; `midplane reload` starts it again".to_owned(),
+        };
+        let (stopped, silent) = (vec![stopped], vec!["payments/1".to_owned()]);
+        let partitions = Partitions { partitions, stopped, silent, ..Partitions::default() };
         insta::assert_snapshot!(text(&partitions));
     }
 }

@@ -142,6 +142,9 @@ impl Status {
         if let Some(refused) = &self.last_refused {
             field("refused", format!("a reload at {}:\n{}", refused.at, refused.error));
         }
+        for stopped in &self.partitions.stopped {
+            field("stopped", format!("since {}: {}", stopped.since, stopped.text()));
+        }
         for PausedView { route, since } in &self.partitions.paused {
             field("paused", format!("route {route}, since {since}: `midplane route resume {route}` lets it go on"));
         }
@@ -238,6 +241,7 @@ mod tests {
             paused: vec![PausedView { route: "archive".to_owned(), since }],
             breakers: vec![breaker],
             silent: Vec::new(),
+            ..Partitions::default()
         }
     }
 

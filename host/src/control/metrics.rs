@@ -17,6 +17,7 @@ use self::trials::Trials;
 use super::generation::Candidate;
 use super::partitions::{BreakerView, Condition, PartitionView, Partitions, PausedView};
 use super::rollout::Ending;
+use super::stopped::StoppedView;
 use crate::data::plugin::log_bytes_cut;
 use crate::data::shard::{Failed, FailureCounts, Throttled, ThrottledTimes};
 
@@ -62,6 +63,7 @@ pub struct Metrics {
     /// What shards count, too.
     throttled_times: ThrottledTimes,
     throttled: Family<ClientLabels, Counter<f64, AtomicU64>>,
+    stopped: Family<GroupLabel, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -89,6 +91,11 @@ struct ClientLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabel {
     route: String,
 }
@@ -113,6 +120,8 @@ impl Default for Metrics {
         let help = "Time for which the broker held clients back, since their quotas were used up";
         registry.register_with_unit("throttled", help, Unit::Seconds, throttled.clone());
         let (failures, throttled_times) = (FailureCounts::default(), ThrottledTimes::default());
+        let stopped = Family::default();
+        registry.register("shards_stopped", "Shards that have ended by themselves", stopped.clone());
         let trials = Trials::register(&mut registry);
         let scrape = Mutex::default();
         Self {
@@ -130,6 +139,7 @@ impl Default for Metrics {
             paused,
             throttled_times,
             throttled,
+            stopped,
         }
     }
 }
@@ -192,6 +202,10 @@ impl Metrics {
         for PartitionView { group, state, .. } in &partitions.partitions {
             let labels = PartitionLabels { group: group.clone(), state: state.as_str().to_owned() };
             self.partitions.get_or_create(&labels).inc();
+        }
+        self.stopped.clear();
+        for StoppedView { group, .. } in &partitions.stopped {
+            self.stopped.get_or_create(&GroupLabel { group: group.clone() }).inc();
         }
         self.breakers.clear();
         for BreakerView { route, .. } in &partitions.breakers {

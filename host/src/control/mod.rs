@@ -28,6 +28,7 @@ pub mod run;
 pub mod shards;
 pub mod signature;
 pub mod status;
+pub mod stopped;
 pub mod store;
 pub mod topics;
 pub mod tryout;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::stopped::StoppedView;
 pub use crate::data::shard::Condition;
 use crate::data::shard::{Account, PartitionAccount};
 
@@ -15,6 +16,9 @@ use crate::data::shard::{Account, PartitionAccount};
 pub struct Partitions {
     /// Those that stopped first.
     pub partitions: Vec<PartitionView>,
+    /// The shards that have ended by themselves: nobody on this host reads what was theirs.
+    #[serde(default)]
+    pub stopped: Vec<StoppedView>,
     /// The routes that operators have paused on this host.
     pub paused: Vec<PausedView>,
     /// The breakers that are open.
@@ -99,8 +103,8 @@ impl ShardAccount {
 }
 
 impl Partitions {
-    /// All that the shards said, and what is paused, by route.
-    pub fn of(accounts: &[ShardAccount], paused: &BTreeMap<String, String>) -> Self {
+    /// All that the shards said, what is paused, by route, and which shards have ended.
+    pub fn of(accounts: &[ShardAccount], paused: &BTreeMap<String, String>, stopped: Vec<StoppedView>) -> Self {
         let views = accounts.iter().flat_map(|shard| shard.account.partitions.iter().map(|it| view(shard, it)));
         let mut partitions: Vec<_> = views.collect();
         partitions.sort_by(|a, b| {
@@ -117,7 +121,7 @@ impl Partitions {
         });
         let paused = paused.iter().map(|(route, since)| PausedView { route: route.clone(), since: since.clone() });
         let silent = accounts.iter().filter(|shard| !shard.fresh).map(|shard| shard.shard.clone());
-        Self { partitions, paused: paused.collect(), breakers: breakers.collect(), silent: silent.collect() }
+        Self { partitions, stopped, paused: paused.collect(), breakers: breakers.collect(), silent: silent.collect() }
     }
 }
 
@@ -145,7 +149,7 @@ fn view(shard: &ShardAccount, account: &PartitionAccount) -> PartitionView {
 }
 
 /// To the second: for people.
-fn time(at: SystemTime) -> String {
+pub(super) fn time(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     at.round(jiff::Unit::Second).unwrap_or(at).to_string()
 }
@@ -173,7 +177,7 @@ mod tests {
         let partitions = conditions.into_iter().zip(0..).map(|(condition, number)| account(number, condition));
         let account = Account { partitions: partitions.collect(), open_breakers: Vec::new() };
         let shard = ShardAccount { shard: "a/b/0".to_owned(), account: Arc::new(account), fresh: false };
-        let partitions = Partitions::of(&[shard], &BTreeMap::new());
+        let partitions = Partitions::of(&[shard], &BTreeMap::new(), Vec::new());
         let seen = partitions.partitions.iter().map(|view| (view.partition, view.state, view.lag));
         let expected =
             [(2, Condition::Halted), (1, Condition::Waiting), (0, Condition::Running), (3, Condition::Running)]

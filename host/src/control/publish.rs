@@ -7,9 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admin::Access;
@@ -110,12 +109,12 @@ pub fn see_to_topics(
 ) -> Result<(Found, Moves), topics::Error> {
     let config: &Config = &next.generation.config;
     let present = topics::prepare(config, &host.topics, &host.stopping)?;
+    let found = Found { sizes: topics::sizes(&host.topics, &next.programs), present };
     for doubt in topics::doubts(&next.programs, &found.sizes) {
         if host.tools.told.lock().unwrap_or_else(PoisonError::into_inner).insert(doubt.clone()) {
             tracing::warn!(doubt, "A topic that routes write to may not be what it is taken for.");
         }
     }
-    let found = Found { sizes: topics::sizes(&host.topics, &next.programs), present };
     let moves = before.map(|before| Moves::between(before, config, &found)).unwrap_or_default();
     let (connection, client_id) = (&host.connection, format!("midplane.{}.start", host.instance));
     for (group, program) in config.groups.iter().zip(&next.programs) {
@@ -205,10 +204,10 @@ async fn leave(
     let mut positions = match program {
         Some(program) => {
             let (sender, receiver) = std::sync::mpsc::channel();
-            let count = shards.count_of(group);
+            let (count, all) = (shards.count_of(group), shards.count_with_stopped(group));
             let wanted = wanted(config, program, Starts::default(), found, host.tools.cores);
             // All that run have to say where they stand: whether they are too many is for later, too.
-            let wanted = Wanted { shards: count, later, ..wanted };
+            let wanted = Wanted { shards: all, later, ..wanted };
             shards.hand_over(wanted, found, Some(sender), drain_timeout)?;
             blocking(move || {
                 let deadline = Instant::now() + CUTOVER_TIMEOUT;

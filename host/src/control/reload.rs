@@ -166,7 +166,7 @@ impl Reloader {
         reloader
     }
 
-    /// Serves until told to stop, or until a shard can't go on; then drains. Whether all was acknowledged and committed.
+    /// Serves until told to stop, or until a shard ends in a way that only another process can mend; then drains. Whether all was acknowledged and committed.
     ///
     /// # Errors
     /// Where a shard could not go on.
@@ -186,7 +186,13 @@ impl Reloader {
         loop {
             let occasion = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return None,
-                error = self.shards.failed() => return Some(error),
+                done = self.shards.look_after() => match done {
+                    Ok(()) => {
+                        self.tell();
+                        continue;
+                    }
+                    Err(error) => return Some(error),
+                },
                 Some(request) = self.orders.recv() => Occasion::Order(request),
                 Some(()) = self.hangups.recv() => Occasion::Hangup,
                 snapshot = self.watch.changed() => Occasion::Files(snapshot),
@@ -216,6 +222,7 @@ impl Reloader {
             }
             Occasion::Hangup => {
                 tracing::info!("A reload was asked for by a signal.");
+                self.shards.start_stopped()?;
                 let outcome = self.reload("a signal asked for it", None).await?;
                 if matches!(outcome, Outcome::Same) {
                     tracing::info!(generation = self.number(), "Nothing has changed.");
@@ -258,6 +265,7 @@ impl Reloader {
 
     async fn obey(&mut self, order: Order) -> Result<Result<Done, Refusal>, shards::Error> {
         if order == Order::Reload {
+            self.shards.start_stopped()?;
             let outcome = self.reload("an operator asked for it", None).await?;
             return Ok(self.answer(outcome, "the files are what is live"));
         }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::status::Status;
+use super::stopped::{self, Cure, StoppedView};
 use super::topics::{self, Found};
 use crate::config::model;
 use crate::data::handover::{Cutover, Handover, Pauses, Positions, Starts};
@@ -52,15 +53,35 @@ pub enum Error {
 
 /// A shard that runs.
 struct Running {
+    /// Tells it from all others that there ever were.
+    id: u64,
+    /// Of the shard, in its group.
+    number: usize,
     thread: JoinHandle<()>,
     commands: Sender<Command>,
     health: Arc<Health>,
+    started: Instant,
+    /// What became of the one that it was started in place of, if that ended by itself.
+    before: Option<Stopped>,
+}
+
+/// A shard that ended by itself, and may be started again.
+#[derive(Clone)]
+struct Stopped {
+    number: usize,
+    /// How often in a row it has.
+    ends: u32,
+    /// When it is started again, if by itself.
+    due: Option<Instant>,
+    view: StoppedView,
 }
 
 /// A group that runs.
 struct Group {
     handover: Arc<Handover>,
     shards: Vec<Running>,
+    /// Those of its shards that have ended by themselves.
+    stopped: Vec<Stopped>,
     /// The largest batch that its producers write: set when they are made.
     batch_bytes_max: usize,
     /// The number of its next shard.
@@ -86,8 +107,10 @@ pub struct Shards {
     status: Status,
     groups: BTreeMap<String, Group>,
     running: usize,
-    ended: UnboundedReceiver<Result<Ended, Error>>,
-    report: UnboundedSender<Result<Ended, Error>>,
+    /// How many were ever started.
+    started: u64,
+    ended: UnboundedReceiver<(u64, Result<Ended, Error>)>,
+    report: UnboundedSender<(u64, Result<Ended, Error>)>,
     /// The routes that are paused.
     pauses: Pauses,
 }
@@ -103,7 +126,7 @@ impl Shards {
     pub fn new(connection: Connection, instance: String, status: Status) -> Self {
         let (report, ended) = unbounded_channel();
         let (groups, pauses) = (BTreeMap::new(), Pauses::default());
-        Self { connection, instance, status, groups, running: 0, ended, report, pauses }
+        Self { connection, instance, status, groups, running: 0, started: 0, ended, report, pauses }
     }
 
     /// Says which routes are paused, to the shards that there are and that come.
@@ -198,7 +221,8 @@ impl Shards {
             None => {
                 let handover = Handover::new(cutover, Arc::clone(&self.pauses));
                 let batch_bytes_max = batch_bytes_max.unwrap_or(kafka::settings::BATCH_BYTES_MAX);
-                let group = Group { handover, shards: Vec::new(), batch_bytes_max, next_number: 0 };
+                let (shards, stopped) = (Vec::new(), Vec::new());
+                let group = Group { handover, shards, stopped, batch_bytes_max, next_number: 0 };
                 self.groups.insert(name.clone(), group);
             }
         }
@@ -208,14 +232,20 @@ impl Shards {
     fn resize(&mut self, name: &str, count: usize) -> Result<(), Error> {
         let group = self.groups.get_mut(name).expect("the group runs");
         let before = group.shards.len();
+        // Those that ended by themselves are first: what they are called is what somebody may have been given rights to.
+        let mut stopped = std::mem::take(&mut group.stopped).into_iter();
         for _ in before..count {
-            let group = self.groups.get_mut(name).expect("the group runs");
-            let number = group.next_number;
-            group.next_number += 1;
-            let (handover, batch_bytes_max) = (Arc::clone(&group.handover), group.batch_bytes_max);
-            let shard = self.start(name, number, handover, batch_bytes_max)?;
-            self.groups.get_mut(name).expect("the group runs").shards.push(shard);
+            match stopped.next() {
+                Some(stopped) => self.start(name, stopped.number, Some(stopped))?,
+                None => {
+                    let group = self.groups.get_mut(name).expect("the group runs");
+                    let number = group.next_number;
+                    group.next_number += 1;
+                    self.start(name, number, None)?;
+                }
+            }
         }
+        self.tell_stopped();
         match before {
             0 => tracing::info!(group = name, shards = count, "The group's shards have started."),
             before if before != count => {
@@ -226,13 +256,9 @@ impl Shards {
         Ok(())
     }
 
-    fn start(
-        &mut self,
-        group: &str,
-        number: usize,
-        handover: Arc<Handover>,
-        batch_bytes_max: usize,
-    ) -> Result<Running, Error> {
+    fn start(&mut self, group: &str, number: usize, before: Option<Stopped>) -> Result<(), Error> {
+        let of = self.groups.get_mut(group).expect("the group runs");
+        let (handover, batch_bytes_max) = (Arc::clone(&of.handover), of.batch_bytes_max);
         let name = format!("{group}/{number}");
         let health = Arc::new(Health::default());
         self.status.shard(name.clone(), &health);
@@ -250,6 +276,8 @@ impl Shards {
             throttled: self.status.metrics().throttled().clone(),
         };
         let (commands, receiver) = channel();
+        self.started += 1;
+        let id = self.started;
         let (report, shard, of_shard) = (self.report.clone(), name.clone(), Arc::clone(&health));
         let run = move || {
             let run = AssertUnwindSafe(|| Shard::start(settings, receiver, of_shard).and_then(Shard::run));
@@ -258,18 +286,55 @@ impl Shards {
                 Err(panic) => Err(Error::Panicked { shard, message: panic_message(&*panic) }),
             };
             // Nobody listens any more only where the host has given up waiting.
-            let _ = report.send(ended);
+            let _ = report.send((id, ended));
         };
         let thread = std::thread::Builder::new().name(format!("shard-{name}"));
         let thread = thread.spawn(run).map_err(|source| Error::Thread { shard: name, source })?;
         self.running += 1;
-        Ok(Running { thread, commands, health })
+        let shard = Running { id, number, thread, commands, health, started: Instant::now(), before };
+        self.groups.get_mut(group).expect("the group runs").shards.push(shard);
+        Ok(())
+    }
+
+    /// Starts the shards again that have ended by themselves: somebody says so.
+    ///
+    /// # Errors
+    /// Where a thread can't be started.
+    pub fn start_stopped(&mut self) -> Result<(), Error> {
+        self.start_those(|_| true)
+    }
+
+    fn start_those(&mut self, are: impl Fn(&Stopped) -> bool) -> Result<(), Error> {
+        let stopped = self.groups.iter_mut().flat_map(|(name, group)| {
+            let those = group.stopped.extract_if(.., |stopped| are(stopped));
+            those.map(|stopped| (name.clone(), stopped)).collect::<Vec<_>>()
+        });
+        for (group, stopped) in stopped.collect::<Vec<_>>() {
+            tracing::info!(shard = stopped.view.shard, "A shard that had stopped is started again.");
+            self.start(&group, stopped.number, Some(stopped))?;
+        }
+        self.tell_stopped();
+        Ok(())
+    }
+
+    /// Shows what has ended by itself.
+    fn tell_stopped(&self) {
+        let of_group = |group: &Group| {
+            let alone = group.stopped.iter().map(|stopped| (stopped.view.clone(), Weak::new()));
+            let again = group.shards.iter().filter_map(|shard| {
+                let before = shard.before.as_ref()?;
+                Some((before.view.clone(), Arc::downgrade(&shard.health)))
+            });
+            alone.chain(again).collect::<Vec<_>>()
+        };
+        self.status.shards_stopped(self.groups.values().flat_map(of_group).collect());
     }
 
     /// Stops a group that no route is in any more. Gives the threads that drain, for who has to wait for them.
     pub fn retire(&mut self, name: &str, drain_timeout: Duration) -> Vec<JoinHandle<()>> {
         let Some(mut group) = self.groups.remove(name) else { return Vec::new() };
         tracing::info!(group = name, shards = group.shards.len(), "The group stops: it has no routes any more.");
+        self.tell_stopped();
         drain(&mut group.shards.drain(..), drain_timeout)
     }
 
@@ -284,9 +349,14 @@ impl Shards {
         self.groups.contains_key(group)
     }
 
-    /// How many shards a group has.
+    /// How many shards of a group run.
     pub fn count_of(&self, group: &str) -> usize {
         self.groups.get(group).map_or(0, |group| group.shards.len())
+    }
+
+    /// How many shards a group has, with those that have ended by themselves.
+    pub fn count_with_stopped(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, |group| group.shards.len() + group.stopped.len())
     }
 
     /// How many topics a group reads.
@@ -315,23 +385,65 @@ impl Shards {
         }
     }
 
-    /// Waits for a shard that ends by itself, which is never for a good reason. Waits for ever while there is none.
-    pub async fn failed(&mut self) -> Error {
-        loop {
-            match self.ended.recv().await {
-                Some(Err(error)) => {
-                    self.running -= 1;
-                    return error;
-                }
-                Some(Ok(ended)) => {
-                    self.running -= 1;
-                    if !ended.clean {
-                        tracing::warn!("A shard that was stopped left something unacknowledged: it is read again.");
-                    }
-                }
+    /// Waits until a shard ends, or is to be started again, and sees to it: of one that ended by itself the others know nothing.
+    /// To be called again and again; nothing is lost where it is not waited for to the end.
+    ///
+    /// # Errors
+    /// Where nothing but another process helps.
+    pub async fn look_after(&mut self) -> Result<(), Error> {
+        let due = self.groups.values().flat_map(|group| &group.stopped).filter_map(|stopped| stopped.due).min();
+        let wait = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            Some((id, ended)) = self.ended.recv() => {
+                self.running -= 1;
+                match ended {
+                    Ok(Ended { clean: true }) => Ok(()),
+                    Ok(Ended { clean: false }) => {
+                        tracing::warn!("A shard that was stopped left something unacknowledged: it is read again.");
+                        Ok(())
+                    }
+                    Err(error) => self.has_failed(id, error),
+                }
+            }
+            () = wait => {
+                let now = Instant::now();
+                self.start_those(|stopped| stopped.due.is_some_and(|due| due <= now))
+            }
         }
+    }
+
+    /// A shard has ended by itself.
+    fn has_failed(&mut self, id: u64, error: Error) -> Result<(), Error> {
+        let cure = Cure::of(&error);
+        if cure == Cure::NewProcess {
+            return Err(error);
+        }
+        let found = self.groups.iter_mut().find_map(|(name, group)| {
+            let index = group.shards.iter().position(|shard| shard.id == id)?;
+            Some((name, index, group))
+        });
+        let Some((name, index, group)) = found else {
+            tracing::warn!(error = %error_chain(&error), "A shard that was stopped did not end as it should: what it left is read again.");
+            return Ok(());
+        };
+        let Running { number, started, before, .. } = group.shards.remove(index);
+        let ends = stopped::in_a_row(before.map_or(0, |before| before.ends), started.elapsed());
+        let wait = (cure == Cure::Time).then(|| stopped::wait(ends));
+        let view = StoppedView::new(name, &format!("{name}/{number}"), &error, wait);
+        tracing::error!(
+            shard = view.shard,
+            why = view.why,
+            until = view.until,
+            "A shard has stopped; the others go on."
+        );
+        group.stopped.push(Stopped { number, ends, due: wait.map(|wait| Instant::now() + wait), view });
+        self.tell_stopped();
+        Ok(())
     }
 
     /// Drains all shards. Whether everything was acknowledged and committed in time.
@@ -343,8 +455,8 @@ impl Shards {
         let all = async {
             while self.running > 0 {
                 match self.ended.recv().await {
-                    Some(Ok(ended)) => clean &= ended.clean,
-                    Some(Err(error)) => {
+                    Some((_, Ok(ended))) => clean &= ended.clean,
+                    Some((_, Err(error))) => {
                         tracing::error!(error = %error_chain(&error), "A shard did not stop as it should.");
                         clean = false;
                     }

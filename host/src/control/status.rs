@@ -16,6 +16,7 @@ use super::overview::Overview;
 use super::partitions::{Partitions, ShardAccount};
 use super::prepare::Live;
 use super::rollout::Ending;
+use super::stopped::StoppedView;
 use crate::data::trial::Counts;
 use crate::data::{self, shard::Health};
 use crate::digest;
@@ -40,6 +41,8 @@ struct Inner {
     overview: Mutex<Option<Arc<Overview>>>,
     pauses: Mutex<BTreeMap<String, String>>,
     shards: Mutex<Vec<(String, Weak<Health>)>>,
+    /// The shards that ended by themselves, with those that were started in their place.
+    stopped: Mutex<Vec<(StoppedView, Weak<Health>)>>,
     broker_answers: AtomicBool,
     stopping: AtomicBool,
 }
@@ -205,6 +208,7 @@ impl Status {
             overview: Mutex::default(),
             pauses: Mutex::default(),
             shards: Mutex::default(),
+            stopped: Mutex::default(),
             broker_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }))
@@ -252,7 +256,19 @@ impl Status {
     /// How the partitions of this host stand.
     pub async fn partitions(&self, patience: Duration) -> Partitions {
         let accounts = self.accounts(patience).await;
-        Partitions::of(&accounts, &lock(&self.0.pauses))
+        Partitions::of(&accounts, &lock(&self.0.pauses), self.stopped())
+    }
+
+    /// Says which shards have ended by themselves, each with the health of the one that was started in its place, if one was.
+    pub fn shards_stopped(&self, stopped: Vec<(StoppedView, Weak<Health>)>) {
+        *lock(&self.0.stopped) = stopped;
+    }
+
+    /// The shards that have ended by themselves, until others in their place have partitions.
+    fn stopped(&self) -> Vec<StoppedView> {
+        let stopped = lock(&self.0.stopped);
+        let again = |health: &Weak<Health>| health.upgrade().is_some_and(|health| health.is_assigned());
+        stopped.iter().filter(|(_, health)| !again(health)).map(|(view, _)| view.clone()).collect()
     }
 
     /// Says what was refused last, and why; nothing once that is out of the way.
@@ -319,6 +335,7 @@ impl Status {
         if !self.0.broker_answers.load(Ordering::Relaxed) {
             reasons.push("the broker has not answered yet".to_owned());
         }
+        reasons.extend(self.stopped().iter().map(StoppedView::text));
         let waiting = self.shards().filter(|(_, health)| !health.is_assigned());
         reasons.extend(waiting.map(|(name, _)| format!("shard {name} has no assignment yet")));
         reasons

@@ -17,6 +17,8 @@
 //! | partitions unknown | the broker takes partitions and a group into a transaction, and its answers are lost |
 //! | takeover unknown | the broker gives a producer its name, and its answer is lost |
 //! | id forgotten | the broker has forgotten a transactional id, and what it knew of producers |
+//! | name taken | another producer takes a shard's transactional id, and again: its group stands, all others go on, until somebody says so |
+//! | name forbidden | the right to write under a transactional id is taken away, and given back |
 //! | `requests`: outputs unknown | the broker writes outputs, and its answers are lost: they are sent again |
 //! | commit unknown | the broker commits positions, and its answers are lost |
 //! | commit lost | requests to commit positions never come |
@@ -34,9 +36,9 @@
 //! | outputs too large | an output topic takes less than it did when the host asked |
 //! | outputs rejected | an output topic refuses outputs without a key |
 //! | outputs forbidden | the right to write to an output topic is taken away, and given back |
+//! | commits forbidden | the right to read in the group is taken away, and given back |
 //! | records gone | records are deleted before they are read: the partition halts, or goes on where the log begins |
 //! | `brokers`: killed | the broker is killed with `kill -9`, and started again on its data |
-//! | commits forbidden | the right to read in the group is taken away, and given back |
 //! | leaders move | of three nodes, one after the other is killed, and others lead and coordinate |
 //! | paused | SIGSTOP to the broker, for longer than sessions last |
 //! | `clocks`: set | the clock of the host, and of the embedded broker, is set an hour ahead, back, a day back, a month ahead; under load, and while all wait |

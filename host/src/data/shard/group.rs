@@ -228,6 +228,18 @@ impl Flow {
 
     /// Leaves the group. Everything is drained by now: what is still revoked is given back at once.
     pub(super) fn leave(&mut self) -> Result<(), kafka::Error> {
+        self.answer_group()?;
+        if !self.consumer.leave(LEAVE_TIMEOUT)? {
+            tracing::warn!(
+                shard = self.name,
+                "The group was not left in time: it waits for this member's session to end."
+            );
+        }
+        Ok(())
+    }
+
+    /// Answers all that the group has said, with nothing: a client with a question that nobody answers never ends.
+    pub(super) fn answer_group(&mut self) -> Result<(), kafka::Error> {
         for going in std::mem::take(&mut self.going) {
             let partitions: Vec<_> = going.partitions.iter().map(|(topic, number)| (&**topic, *number)).collect();
             self.consumer.unassign(partitions.into_iter())?;
@@ -245,12 +257,6 @@ impl Flow {
         }
         if !self.coming.is_empty() {
             self.consumer.assign(std::iter::empty())?;
-        }
-        if !self.consumer.leave(LEAVE_TIMEOUT)? {
-            tracing::warn!(
-                shard = self.name,
-                "The group was not left in time: it waits for this member's session to end."
-            );
         }
         Ok(())
     }

@@ -200,10 +200,24 @@ impl Shard {
     /// # Errors
     /// Where a client can't go on. What was not committed is read again by whoever gets the partitions.
     pub fn run(mut self) -> Result<Ended, kafka::Error> {
+        let ended = self.turn_until_drained();
+        match ended {
+            Ok(clean) => self.end(clean),
+            Err(error) => {
+                if let Err(error) = self.flow.answer_group() {
+                    tracing::debug!(shard = self.flow.name, %error, "The group is left without its answers.");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Turns, until the drain has ended. Whether it was clean.
+    fn turn_until_drained(&mut self) -> Result<bool, kafka::Error> {
         loop {
             self.flow.attend(&self.program)?;
             if let Some(clean) = self.flow.drained {
-                return self.end(clean);
+                return Ok(clean);
             }
             self.reach_boundary()?;
             if !self.flow.takes_events() {

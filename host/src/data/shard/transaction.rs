@@ -252,6 +252,21 @@ impl Flow {
         kafka::Error::Fatal { code: Code::FENCED, message }
     }
 
+    /// The broker will say the same until somebody does something.
+    fn refused(&self, error: TransactionError) -> kafka::Error {
+        let name = self.sink.transactional_id().unwrap_or_default();
+        match kafka::Error::from(error) {
+            kafka::Error::Fatal { code: code @ Code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, message } => {
+                let message = format!(
+                    "the broker refuses the transactional id `{name}` to this host's user, who needs the rights `Write` and \
+                     `Describe` on it ({message})"
+                );
+                kafka::Error::Fatal { code, message }
+            }
+            error => error,
+        }
+    }
+
     /// Goes on with what is left to do, as far as it can be done now.
     pub(super) fn settle(&mut self) -> Result<(), kafka::Error> {
         while let Some(settling) = self.settling {
@@ -297,7 +312,7 @@ impl Flow {
             {
                 Err(self.rival(&message))
             }
-            Err(error) if error.is_final() => Err(error.into()),
+            Err(error) if error.is_final() => Err(self.refused(error)),
             Err(error) => {
                 tracing::warn!(shard = self.name, %error, "The producer could not take its name over: another one tries.");
                 std::thread::sleep(RENEW_INTERVAL);

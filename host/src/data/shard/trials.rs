@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::process::Chosen;
+use super::part::Chosen;
 use crate::data::answers::Answers;
 use crate::data::canary::{Canary, Share};
 use crate::data::chain;

@@ -122,7 +122,7 @@ pub struct Sink {
     /// What it was made with, and the next one will be.
     settings: ProducerSettings,
     outputs: Vec<Output>,
-    /// By [`Topic::index`]: the number in `outputs`.
+    /// By [`kafka::Topic::index`]: the number in `outputs`.
     by_topic: Vec<u16>,
     window: Window,
     topic_bytes_max: usize,

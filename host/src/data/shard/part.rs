@@ -32,7 +32,12 @@ pub(super) struct Part<'p, 'e> {
 impl Part<'_, '_> {
     /// Routes the events, calls the plugins, tells the engine, and produces what it says. Returns how many events were
     /// answered; none where the lane takes no more of them.
-    pub(super) fn answer(&self, program: &Program, calls: &mut Calls, flow: &mut Flow) -> Result<Option<usize>, kafka::Error> {
+    pub(super) fn answer(
+        &self,
+        program: &Program,
+        calls: &mut Calls,
+        flow: &mut Flow,
+    ) -> Result<Option<usize>, kafka::Error> {
         let Some(lane) = flow.lanes.get(self.id) else { return Ok(None) };
         let routes = lane.routes.clone();
         let Calls { workers, arenas, scratch, picked, counts, messages, .. } = calls;

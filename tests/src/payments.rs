@@ -116,7 +116,7 @@ pub struct Payments<'a> {
     gone: BTreeSet<Place>,
     /// Whether the broker refuses batches of outputs.
     refuses: bool,
-    killed_in_reloads: bool,
+    numberings: usize,
     usages: Vec<(Usage, Usage)>,
 }
 
@@ -150,7 +150,7 @@ impl<'a> Payments<'a> {
             ends: Positions::new(),
             gone: BTreeSet::new(),
             refuses: false,
-            killed_in_reloads: false,
+            numberings: 1,
             usages: Vec::new(),
         }
     }
@@ -225,9 +225,9 @@ impl<'a> Payments<'a> {
         self.gone.extend(places);
     }
 
-    /// From now on hosts are killed while generations change: they come back with the one before, or the one after.
-    pub fn killed_in_reloads(&mut self) {
-        self.killed_in_reloads = true;
+    /// Another host has generations of its own: not only its first one, which all have.
+    pub fn numbered_by_another(&mut self) {
+        self.numberings += 1;
     }
 
     /// From now on the broker refuses outputs of events that order it, and batches whole that they are in.
@@ -332,7 +332,7 @@ impl<'a> Payments<'a> {
             committed: committed.clone(),
             interruptions,
             looks: looks.clone(),
-            killed_in_reloads: self.killed_in_reloads,
+            numberings: self.numberings,
             usages: self.usages.clone(),
         }
     }

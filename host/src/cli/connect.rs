@@ -178,7 +178,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", ?level, facility, message, "Client log.");
+        tracing::debug!(target: "librdkafka", ?level, facility, reason = message, "Client log.");
         if facility == "FAIL" {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint(message).to_owned());
         }

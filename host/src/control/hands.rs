@@ -57,7 +57,7 @@ impl Reloader {
             _ => return None,
         };
         match &message {
-            Ok(message) => tracing::info!(message, "An order about routes or partitions is carried out."),
+            Ok(done) => tracing::info!(done, "An order about routes or partitions is carried out."),
             Err(refusal) => tracing::warn!(error = refusal.message, "An order about routes or partitions is refused."),
         }
         let generation = self.live.generation.number;

@@ -462,6 +462,11 @@ impl Sink {
         self.begun.is_some()
     }
 
+    /// How long the transaction has been open, if one is.
+    pub fn open_for(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |(begun, _)| begun.elapsed())
+    }
+
     /// Whether the transaction that is open took longer than the broker waits for its end.
     pub fn is_late(&self) -> bool {
         self.begun.is_some_and(|(begun, at)| {

@@ -195,16 +195,16 @@ unsafe extern "C" fn log(
     // The levels are syslog's.
     match level {
         ..=3 => {
-            tracing::error!(target: "librdkafka", client = name, facility, message, "The client reports.")
+            tracing::error!(target: "librdkafka", client = name, facility, reason = message, "The client reports.")
         }
         4 => {
-            tracing::warn!(target: "librdkafka", client = name, facility, message, "The client reports.")
+            tracing::warn!(target: "librdkafka", client = name, facility, reason = message, "The client reports.")
         }
         5 | 6 => {
-            tracing::info!(target: "librdkafka", client = name, facility, message, "The client reports.")
+            tracing::info!(target: "librdkafka", client = name, facility, reason = message, "The client reports.")
         }
         _ => {
-            tracing::debug!(target: "librdkafka", client = name, facility, message, "The client reports.")
+            tracing::debug!(target: "librdkafka", client = name, facility, reason = message, "The client reports.")
         }
     }
 }

@@ -342,7 +342,7 @@ impl Producer {
                 }
                 rdsys::RD_KAFKA_EVENT_ERROR => {
                     self.troubles += 1;
-                    tracing::warn!(code = %event.code(), message = event.message(), "The producer reports an error.");
+                    tracing::warn!(code = %event.code(), reason = event.message(), "The producer reports an error.");
                 }
                 kind => tracing::debug!(kind, "An event of the client's that nobody asked for."),
             }

@@ -161,7 +161,7 @@ impl Topics {
         let queue = Queue::main(&self.client);
         while let Some(event) = queue.poll(Duration::ZERO) {
             let code = event.code();
-            tracing::debug!(%code, message = event.message(), "The metadata client reports.");
+            tracing::debug!(%code, reason = event.message(), "The metadata client reports.");
         }
     }
 }

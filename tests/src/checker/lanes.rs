@@ -76,7 +76,7 @@ fn check_generations(run: &Run, look: &Look, verdict: &mut Verdict) {
             let (place, now) = (found.origin.place, maker.generation);
             if let Some(before) = read.insert((topic, found.at, place.partition, &maker.route), now)
                 && before > now
-                && !run.killed_in_reloads
+                && run.numberings == 1
             {
                 verdict.find(Kind::GenerationFellBack, || format!("{now} after {before}: {found:?} in {}", it.name));
             }
@@ -90,7 +90,7 @@ fn check_generations(run: &Run, look: &Look, verdict: &mut Verdict) {
             }
         }
     }
-    if run.killed_in_reloads {
+    if run.numberings > 1 {
         return;
     }
     for ((partition, route), events) in made {

@@ -25,9 +25,8 @@ pub struct Run {
     pub interruptions: Vec<Positions>,
     /// What could be read while nobody wrote, the last one when all was over.
     pub looks: Vec<Look>,
-    /// Whether hosts were killed while generations changed: one that has just become live may be none of those that a host
-    /// comes back with, and then the one before goes on.
-    pub killed_in_reloads: bool,
+    /// How many hosts have numbered generations, each by itself: of several, numbers say nothing about time.
+    pub numberings: usize,
     /// What processes held before the fault, and once it was healed.
     pub usages: Vec<(Usage, Usage)>,
 }

@@ -208,7 +208,6 @@ impl<'b> Case<'b> {
 
     /// Kills the host while it takes another commit interval over.
     pub(crate) fn kill_in_reload(&mut self, interval_ms: usize, wait: Duration) {
-        self.payments.killed_in_reloads();
         let interval = format!("commit_interval = \"{interval_ms}ms\"\n            guarantee");
         self.folder.write(&self.payments.config().replace("guarantee", &interval));
         let admin = self.host.admin();

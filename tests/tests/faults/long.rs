@@ -259,6 +259,7 @@ fn round(broker: &Broker, wanted: Wanted, seed: u64, report: &Mutex<Report>) -> 
     let mut random = Random::new(seed);
     let mut case = Case::start(broker, Setup { shards: 1 + random.below(2), ..wanted.setup() });
     let other_folder = case.payments.folder();
+    case.payments.numbered_by_another();
     for _ in 0..FAULTS {
         let fault = wanted.faults()[random.below(wanted.faults().len())];
         eprintln!("  {fault:?}");

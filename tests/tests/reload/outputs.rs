@@ -128,7 +128,7 @@ impl Outputs {
             committed: Vec::new(),
             interruptions: (0..kills).map(|_| Positions::new()).collect(),
             looks: Vec::new(),
-            killed_in_reloads: kills > 0,
+            numberings: 1,
             usages: Vec::new(),
         };
         // Whoever asks has waited until all of it was committed.

@@ -220,7 +220,7 @@ impl Flow {
                     route,
                     plugin,
                     kind,
-                    message,
+                    reason = message,
                     failures,
                     "A partition waits for a route to work again: its event failed."
                 );

@@ -70,7 +70,7 @@ impl Flow {
             Happening::Error { code, message, .. } => {
                 if self.said.is_news("consumer", Some(code), self.now()) {
                     let lacks = lacks(Some(code), &program.group);
-                    tracing::warn!(error = %code, message, lacks, "The consumer reports an error.");
+                    tracing::warn!(error = %code, reason = message, lacks, "The consumer reports an error.");
                 }
                 if code == Code::UNKNOWN_TOPIC_OR_PARTITION {
                     // A client whose topics are all missing joins no group before there is one: it has what it can have.

@@ -148,11 +148,11 @@ impl Calls {
                 Entry::End(place) => part.end = Some(place.offset()),
                 Entry::Error { code: Code::AUTO_OFFSET_RESET, .. } => part.out_of_range = true,
                 Entry::Error { code, place, message } if code.passes_records_over() => {
-                    tracing::error!(topic = place.topic(), partition = place.partition(), offset = place.offset(), error = %code, message, "Records can't be read.");
+                    tracing::error!(topic = place.topic(), partition = place.partition(), offset = place.offset(), error = %code, reason = message, "Records can't be read.");
                     part.damaged = Some(format!("{message} ({code})"));
                 }
                 Entry::Error { code, place, message } => {
-                    tracing::warn!(topic = place.topic(), partition = place.partition(), error = %code, message, "A partition can't be read for now.");
+                    tracing::warn!(topic = place.topic(), partition = place.partition(), error = %code, reason = message, "A partition can't be read for now.");
                 }
             }
         }

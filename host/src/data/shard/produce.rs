@@ -66,7 +66,7 @@ impl Flow {
             }
             Product::Failed { failure, stage } => {
                 let Some(attempts) = attempts else { return Ok(true) };
-                tracing::debug!(route = plan.id, kind = %failure.kind, message = failure.message, offset = event.offset, "An event goes to the dead letters.");
+                tracing::debug!(route = plan.id, kind = %failure.kind, reason = failure.message, offset = event.offset, "An event goes to the dead letters.");
                 self.insist(id, |sink, lane| {
                     sink.letter(Origin { id, lane, seq, route, event }, plan, (failure, *stage, attempts), cut)
                 })

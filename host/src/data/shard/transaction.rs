@@ -136,7 +136,7 @@ impl Flow {
             self.settling = Some(self.fenced(&message)?);
             return Ok(());
         }
-        tracing::warn!(shard = self.name, error = %code, message, "The producer can't go on: it is replaced.");
+        tracing::warn!(shard = self.name, error = %code, reason = message, "The producer can't go on: it is replaced.");
         self.settling = Some(match transactional {
             true => Settling::Renew { committed: false },
             false => Settling::Replace,
@@ -183,10 +183,15 @@ impl Flow {
 
     fn try_commit(&mut self, positions: &[(LaneId, i64)], deadline: Instant) -> Result<(), TransactionError> {
         self.sink.begin()?;
+        let written = Instant::now();
         self.insist_on(deadline, |flow, timeout| {
             flow.sink.producer().send_offsets(&flow.consumer, flow.offsets(positions).into_iter(), timeout)
         })?;
-        self.insist_on(deadline, |flow, timeout| flow.sink.producer().commit_transaction(timeout))
+        let offsets_us = written.elapsed().as_micros() as u64;
+        self.insist_on(deadline, |flow, timeout| flow.sink.producer().commit_transaction(timeout))?;
+        let (open_us, end_us) = (self.sink.open_for().as_micros() as u64, written.elapsed().as_micros() as u64);
+        tracing::debug!(shard = self.name, open_us, offsets_us, end_us, "A transaction was committed.");
+        Ok(())
     }
 
     /// Goes on with a call until it is done, or can't be. The member is kept alive in between.
@@ -235,7 +240,7 @@ impl Flow {
             }
             tracing::warn!(
                 shard = self.name,
-                message,
+                reason = message,
                 "The producer's name was taken over, by the broker or by a second host: it is replaced once."
             );
         }

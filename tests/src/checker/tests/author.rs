@@ -42,7 +42,7 @@ pub(super) fn write(seed: u64, guarantee: Guarantee) -> Run {
     let usage = Usage { threads: 20, descriptors: 80, resident_kib: 100_000 };
     let (committed, interruptions, looks) = (Vec::new(), Vec::new(), Vec::new());
     let usages = vec![(usage, usage)];
-    let run = Run { guarantee, events, committed, interruptions, looks, killed_in_reloads: false, usages };
+    let run = Run { guarantee, events, committed, interruptions, looks, numberings: 1, usages };
     let start: Positions = (0..partitions).map(|partition| (partition, 0)).collect();
     let (worked, topics) = (start.clone(), topics.map(topic).to_vec());
     let mut author = Author { random, run, topics, worked, committed: start, generation: 1 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::Failure;
@@ -17,12 +17,15 @@ pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether this process was asked to stop.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    raised: Arc<AtomicBool>,
+    is_watched: bool,
+}
 
 impl Interrupt {
-    /// For those that nobody asks.
+    /// For processes that don't watch for signals, and are ended by them.
     pub fn never() -> Self {
-        Self(Arc::default())
+        Self { raised: Arc::default(), is_watched: false }
     }
 
     /// From now on SIGINT and SIGTERM are noted rather than fatal.
@@ -31,12 +34,12 @@ impl Interrupt {
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&raised))?;
         }
-        Ok(Self(raised))
+        Ok(Self { raised, is_watched: true })
     }
 
     /// Whether one came.
     pub fn raised(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.raised.load(Ordering::Relaxed)
     }
 
     /// Fails when one came.
@@ -45,19 +48,30 @@ impl Interrupt {
     }
 }
 
-/// A running process of ours and whatever it starts: a process group of its own, so that all of it can be stopped, and so
-/// that a Ctrl-C reaches this process alone, which decides what ends when. Dropped, it is killed.
+/// A running process of ours and whatever it starts. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     name: String,
+    has_group: bool,
 }
 
 impl Running {
-    /// Starts it.
+    /// Starts it as a process group of its own, so that all of it can be stopped, and so that a Ctrl-C reaches this process
+    /// alone, which decides what ends when.
     pub fn start(name: &str, command: &mut Command) -> Result<Self, Failure> {
-        let child = command.process_group(0).spawn().map_err(|error| format!("{name} can't be started: {error}"))?;
-        Ok(Self { child, name: name.to_owned() })
+        Self::spawn(name, command.process_group(0), true)
+    }
+
+    /// Starts it as [`Self::start`], or, where this process doesn't watch for signals, in its group: what ends this one ends it
+    /// as well. It starts no others then.
+    pub fn start_under(name: &str, command: &mut Command, interrupt: &Interrupt) -> Result<Self, Failure> {
+        if interrupt.is_watched { Self::start(name, command) } else { Self::spawn(name, command, false) }
+    }
+
+    fn spawn(name: &str, command: &mut Command, has_group: bool) -> Result<Self, Failure> {
+        let child = command.spawn().map_err(|error| format!("{name} can't be started: {error}"))?;
+        Ok(Self { child, name: name.to_owned(), has_group })
     }
 
     /// The pipes that the command asked for.
@@ -92,6 +106,10 @@ impl Running {
         let end = Instant::now() + patience;
         while Instant::now() < end {
             if let Some(status) = self.ended()? {
+                // What it started may need longer than it took itself. Its id is its group's for as long as that has members.
+                if self.has_group {
+                    self.signal(Signal::KILL);
+                }
                 return Ok(status);
             }
             std::thread::sleep(LOOK_INTERVAL);
@@ -100,10 +118,10 @@ impl Running {
         self.child.wait().map_err(|error| format!("{} can't be waited for: {error}", self.name))
     }
 
-    /// Signals the group. It may end in this very moment, and then there is nobody to signal.
+    /// Signals all of it. It may end in this very moment, and then there is nobody to signal.
     pub fn signal(&self, signal: Signal) {
         if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(id, signal);
+            let _ = if self.has_group { kill_process_group(id, signal) } else { kill_process(id, signal) };
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::kafka::{self, Data, Kafka};
 use crate::plugins::{self, Which};
 use crate::process::{Interrupt, Running};
 use crate::tally::{self, Line, Tally};
-use crate::{Failure, cargo};
+use crate::{Failure, cargo, workspace};
 
 /// Where tests find the host (`tests/src/binary.rs`).
 const BINARY_VARIABLE: &str = "MIDPLANE_BINARY";
@@ -17,10 +17,12 @@ const SEED_VARIABLE: &str = "MIDPLANE_TEST_SEED";
 const MINUTES_VARIABLE: &str = "MIDPLANE_TEST_MINUTES";
 const KILLS_VARIABLE: &str = "MIDPLANE_TEST_KILLS";
 
+/// Where programs put their temporary files.
+const SCRATCH_VARIABLE: &str = "TMPDIR";
 /// How many tests run at once in a test program, where nobody says otherwise: the harness' own variable.
 const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 /// Most tests wait for brokers and processes for most of their time: more of them at once than there are cores.
-const THREADS_PER_CORE: usize = 2;
+const THREADS_PER_CORE: usize = 3;
 
 /// Runs all steps.
 pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure> {
@@ -44,8 +46,10 @@ pub(crate) fn run(interrupt: &Interrupt, with_kafka: bool) -> Result<(), Failure
     let host = cargo::host_binary()?;
     step("the other command's build", || cargo::host_is_built(interrupt))?;
     let tally = step("tests", || {
+        let scratch = workspace::Scratch::new()?;
         let mut test = cargo::command()?;
-        test.args(["test", "--workspace", "--no-fail-fast"]).env(BINARY_VARIABLE, &host).env_remove(kafka::VARIABLE);
+        test.args(["test", "--workspace", "--no-fail-fast"]).env(SCRATCH_VARIABLE, scratch.path());
+        test.env(BINARY_VARIABLE, &host).env_remove(kafka::VARIABLE);
         if std::env::var_os(THREADS_VARIABLE).is_none() {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             test.env(THREADS_VARIABLE, (cores * THREADS_PER_CORE).to_string());
@@ -82,8 +86,12 @@ pub(crate) fn run_long(interrupt: &Interrupt, long: Long) -> Result<(), Failure>
     step("plugins", || plugins::build(interrupt, Which::All))?;
     step("build", || cargo(interrupt, &["build", "--workspace", "--all-targets"], &[]))?;
     step("faults", || {
+        let scratch = workspace::Scratch::new()?;
         let mut test = cargo::command()?;
+        test.env(SCRATCH_VARIABLE, scratch.path());
         test.args(["test", "--workspace", "--test", "faults", "--", "--ignored", "--nocapture", "--test-threads", "2"]);
+        // Many hosts at once leave no time to the other tests that are for the long form.
+        test.args(long.kills.map(|_| "long::"));
         test.env(BINARY_VARIABLE, cargo::host_binary()?).env(kafka::VARIABLE, kafka.address());
         test.env(kafka::JARS_VARIABLE, kafka::jars(interrupt)?);
         test.env(SEED_VARIABLE, seed.to_string()).env(MINUTES_VARIABLE, long.minutes.to_string());

@@ -32,6 +32,30 @@ pub fn fresh_folder(path: &Path) -> Result<(), Failure> {
     fs::create_dir_all(path).map_err(refuse)
 }
 
+/// A folder for what other programs leave lying about when they are stopped. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// One where temporary files go.
+    pub fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("midplane-{}", std::process::id()));
+        fresh_folder(&path).map(|()| Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What can't be removed is where all such files are.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A file's text.
 pub fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| format!("`{}` can't be read: {error}", path.display()))

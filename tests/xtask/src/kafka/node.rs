@@ -108,7 +108,7 @@ impl Node {
     /// Where it ends, or doesn't serve in time.
     pub fn start(&mut self, interrupt: &Interrupt) -> Result<(), Failure> {
         let log = self.folder.join("server.log");
-        let running = self.running.insert(launch(&self.jars, &self.folder, &log)?);
+        let running = self.running.insert(launch(&self.jars, &self.folder, &log, interrupt)?);
         let end = Instant::now() + READY_WITHIN;
         while !fs::read_to_string(&log).is_ok_and(|text| text.contains(READY)) {
             interrupt.check()?;
@@ -191,16 +191,16 @@ fn format_storage(jars: &Path, folder: &Path, is_controller: bool, interrupt: &I
     format.arg("--config");
     format.arg(folder.join("server.properties"));
     redirect(&mut format, &log)?;
-    let status = Running::start("Kafka's storage tool", &mut format)?.wait(interrupt)?;
+    let status = Running::start_under("Kafka's storage tool", &mut format, interrupt)?.wait(interrupt)?;
     if status.success() { Ok(()) } else { Err(format!("its storage can't be formatted:\n{}", tail(&log))) }
 }
 
-fn launch(jars: &Path, folder: &Path, log: &Path) -> Result<Running, Failure> {
+fn launch(jars: &Path, folder: &Path, log: &Path, interrupt: &Interrupt) -> Result<Running, Failure> {
     let mut server = java(jars, folder);
     server.args(["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-Djava.awt.headless=true", "kafka.Kafka"]);
     server.arg(folder.join("server.properties"));
     redirect(&mut server, log)?;
-    Running::start("Kafka", &mut server)
+    Running::start_under("Kafka", &mut server, interrupt)
 }
 
 fn redirect(command: &mut Command, log: &Path) -> Result<(), Failure> {

@@ -154,7 +154,9 @@ impl Broker {
             result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be made: {error}"));
         }
         // A node that is busy hears later of a topic than whoever made it.
-        wait_until("the topic is there", DEADLINE, || records::leaders(&self.servers, name) == partitions as usize);
+        wait_until("the topic is there", DEADLINE, || {
+            records::leaders(&self.servers, name) == Some(partitions as usize)
+        });
     }
 
     /// Deletes a topic: for those so large that they would be a burden to the tests that follow.
@@ -165,6 +167,8 @@ impl Broker {
         for result in self.ask(|admin, options| admin.delete_topics(&[topic], options)) {
             result.unwrap_or_else(|(name, error)| panic!("`{name}` can't be deleted: {error}"));
         }
+        // The controller has said so; whoever leads the topic hears of it a little later, and writes to it until then.
+        wait_until("the topic is gone", DEADLINE, || records::leaders(&self.servers, topic) == Some(0));
     }
 
     /// Gives a topic more partitions, so many in all.
@@ -176,6 +180,7 @@ impl Broker {
         for result in self.ask(|admin, options| admin.create_partitions([&wanted], options)) {
             result.unwrap_or_else(|(name, error)| panic!("`{name}` doesn't grow: {error}"));
         }
+        wait_until("the partitions are there", DEADLINE, || records::leaders(&self.servers, topic) == Some(partitions));
     }
 
     /// Gives a topic these settings; all others are as they are by default.

@@ -268,13 +268,13 @@ impl Committed {
     }
 }
 
-/// How many partitions of a topic have a leader, as far as the broker knows.
-pub fn leaders(servers: &str, topic: &str) -> usize {
+/// How many partitions of a topic have a leader, as far as the broker knows; none where it doesn't answer.
+pub fn leaders(servers: &str, topic: &str) -> Option<usize> {
     let consumer: BaseConsumer = client(servers).create().expect("a consumer");
-    let Ok(metadata) = consumer.fetch_metadata(Some(topic), DEADLINE) else { return 0 };
+    let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).ok()?;
     let partitions =
         metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
-    partitions.filter(|partition| partition.leader() >= 0).count()
+    Some(partitions.filter(|partition| partition.leader() >= 0).count())
 }
 
 /// For each partition, the offset that a group committed, if it did, and the end of the partition.

@@ -255,7 +255,7 @@ fn a_refused_order_ends_with_3_and_the_reason() {
         ),
         (
             &["partition", "skip", "in/3", "--to", "9"],
-            "Partition { target: Target { topic: \"in\", partition: 3, group: None }, wish: Skip { to: Some(9) } }",
+            "Partition { target: Target { topic: \"in\", partition: 3, group: None }, wish: Skip { at: None, to: Some(9) } }",
         ),
     ] {
         check(&run_in(folder.path(), command, b""), 3, &format!("midplane: {order} contradicts the config"));

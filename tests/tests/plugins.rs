@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use midplane::config::model::{Grants, Limits};
 use midplane::data::event::{Event, Header, Headers};
-use midplane::data::failure::Kind;
+use midplane::data::failure::{Failure, Kind};
 use midplane::data::plugin::verdicts::{Field, HeaderList, Verdict, Verdicts};
 use midplane::data::plugin::{
     Call, InstanceError, Plugin, PluginKind, Prepared, Runtime, RuntimeOptions, Spec, Worker,
@@ -33,6 +33,24 @@ fn worker(name: &str) -> Worker {
     Worker::new(prepare(name, json!({}), Grants::default()))
 }
 
+/// With a log rate that no other test has, which would take of what it leaves, and tell of what it cuts.
+fn worker_with_log_rate(name: &str, bytes_per_second: usize) -> Worker {
+    worker_within(name, Limits { log_bytes_per_second: bytes_per_second, ..Limits::DEFAULT })
+}
+
+/// For events some of which may loop: that is told from a machine that gives the plugin no time, which takes a second, the sooner
+/// the shorter the deadline.
+fn worker_that_loops(name: &str, mut values: impl Iterator<Item = impl AsRef<str>>) -> Worker {
+    let deadline = if values.any(|value| value.as_ref().contains("loop")) { BRIEF } else { Limits::DEFAULT.deadline };
+    worker_within(name, Limits { deadline, ..Limits::DEFAULT })
+}
+
+fn worker_within(name: &str, limits: Limits) -> Worker {
+    let spec = Spec { limits, ..prepare(name, json!({}), Grants::default()).spec().clone() };
+    Worker::new(load(name).prepare(spec))
+}
+
+const BRIEF: Duration = Duration::from_millis(10);
 const TIMESTAMP: i64 = 1_700_000_000_000;
 
 fn event(offset: usize, value: &str) -> Event<'_> {
@@ -80,7 +98,7 @@ fn in_words(verdicts: &Verdicts, index: usize, event: &Event<'_>) -> String {
 /// Runs an order in the middle of good events, and again, since the instance after a fault must be as good as the first; gives
 /// what was said of the order.
 fn outcome_of(name: &str, order: &str) -> String {
-    let mut worker = worker(name);
+    let mut worker = worker_that_loops(name, std::iter::once(order));
     let outcomes = [(); 2].map(|()| {
         let mut values = (0..400).map(|number| format!("ok {number}")).collect::<Vec<_>>();
         values[217] = order.to_owned();
@@ -268,7 +286,7 @@ fn a_plugin_that_always_traps_answers_every_event() {
 #[track_caller]
 fn check_guilty(name: &str, values: &[String], guilty: usize, expected: Kind) {
     for events in [1, values.len()] {
-        let mut worker = worker(name);
+        let mut worker = worker_that_loops(name, values.iter());
         let said = values.chunks(events).flat_map(|values| run(&mut worker, values)).collect::<Vec<_>>();
         for (index, (said, value)) in said.iter().zip(values).enumerate() {
             if index == guilty {
@@ -377,8 +395,9 @@ fn a_host_that_stands_still_fails_no_event() {
         }
     }
 
+    let mut worker = worker_with_log_rate("faulty", Limits::DEFAULT.log_bytes_per_second + 1);
     let subscriber = tracing_subscriber::fmt().with_writer(|| Slow).finish();
-    let said = tracing::subscriber::with_default(subscriber, || run(&mut worker("faulty"), &["log".to_owned()]));
+    let said = tracing::subscriber::with_default(subscriber, || run(&mut worker, &["log".to_owned()]));
     assert!(said[0].starts_with("transient: this host let the plugin have "), "{said:?}");
 }
 
@@ -455,7 +474,7 @@ impl Write for Log {
 fn a_million_lines_are_cut_and_not_punished() {
     for (name, good) in [("faulty", "sent log"), ("faulty-typed", "sent LOG")] {
         let lines = Log::of(|| {
-            let mut worker = worker(name);
+            let mut worker = worker_with_log_rate(name, Limits::DEFAULT.log_bytes_per_second + 2);
             assert_eq!(run(&mut worker, &["ok".to_owned(), "log".to_owned()])[1], good);
         });
         let said = lines.iter().filter(|line| line.contains("were cut"));
@@ -538,13 +557,16 @@ fn configure_may_fail() {
     insta::assert_snapshot!(error("faulty", "memory"), @"`configure` of plugin `faulty` failed (memory): growing the memory to 68026368 bytes exceeds the limit `memory` of 67108864 bytes");
     insta::assert_snapshot!(error("faulty", "push"), @"`configure` of plugin `faulty` failed (protocol): `results.push` was called outside of `process`");
     insta::assert_snapshot!(error("faulty-typed", "fail"), @"plugin `faulty-typed` refuses its config: told to fail in `configure`");
-    let kind = |name, what| match error(name, what) {
-        InstanceError::Configure { failure, .. } => failure.kind,
+    let failure = |name, what| match error(name, what) {
+        InstanceError::Configure { failure, .. } => failure,
         error => panic!("{error}"),
     };
-    assert_eq!(kind("faulty", "trap"), Kind::Trap);
-    assert_eq!(kind("faulty", "loop"), Kind::Deadline);
-    assert_eq!(kind("sleeper", "sleep"), Kind::Deadline);
+    assert_eq!(failure("faulty", "trap").kind, Kind::Trap);
+    let Failure { kind, message } = failure("faulty", "loop");
+    // A machine that gives it no ten seconds in a hundred says that instead.
+    let is_starved = kind == Kind::Transient && message.contains("this host let the plugin have");
+    assert!(kind == Kind::Deadline || is_starved, "{kind:?}: {message}");
+    assert_eq!(failure("sleeper", "sleep").kind, Kind::Deadline);
 }
 
 #[test]
@@ -552,7 +574,8 @@ fn a_plugin_is_the_same_from_the_cache() {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes = std::fs::read(wasm("identity")).expect("the plugin's file can be read");
     for _ in 0..2 {
-        let options = RuntimeOptions { cache_directory: Some(folder.path().join("cache")) };
+        let options =
+            RuntimeOptions { cache_directory: Some(folder.path().join("cache")), ..RuntimeOptions::default() };
         let plugin =
             Runtime::new(options).expect("a runtime").load("identity", &bytes, Limits::DEFAULT).expect("a plugin");
         let spec = Spec {

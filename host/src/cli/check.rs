@@ -73,8 +73,9 @@ fn check(loaded: &Loaded, output: Output) -> Result<Exit, Failure> {
 /// With the compile cache of the host where there is one: a check makes no folders.
 pub(super) fn runtime(config: &Config) -> Result<Runtime, Failure> {
     let cache_directory = config.host.data_directory.is_dir().then(|| config.host.compile_cache());
-    let cached = Runtime::new(RuntimeOptions { cache_directory });
-    cached.or_else(|_| Runtime::new(RuntimeOptions::default())).map_err(Failure::failed)
+    let options = RuntimeOptions { cache_directory, stack_bytes: config.host.stack_bytes };
+    let uncached = RuntimeOptions { cache_directory: None, ..options.clone() };
+    Runtime::new(options).or_else(|_| Runtime::new(uncached)).map_err(Failure::failed)
 }
 
 /// Problems go to standard error, what would run to standard output; as JSON all goes there, as one value.

@@ -309,7 +309,7 @@ impl Answer {
         };
         match self.status {
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND | StatusCode::CONFLICT => Failure::refused(error),
-            StatusCode::SERVICE_UNAVAILABLE => Failure::unreachable(error),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Failure::unreachable(error),
             _ => Failure::failed(format!("the host at `{}` says: {error}", self.address)),
         }
     }

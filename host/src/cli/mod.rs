@@ -29,8 +29,8 @@ use tracing::Level;
 pub use exit::{Exit, Failure};
 
 use crate::config::{self, Loaded, Problems};
-
 use crate::control::logging;
+use crate::data::plugin::THREAD_STACK_BYTES;
 
 /// Routes events from Kafka topics, through WebAssembly plugins, to Kafka topics.
 #[derive(Debug, Parser)]
@@ -135,7 +135,16 @@ fn refused(problems: &Problems) -> Failure {
 
 /// Runs the command line of this process, and says how it ended.
 pub fn main() -> Exit {
-    run(std::env::args_os())
+    // Some commands call plugins, and the main thread's stack is whatever the shell has set.
+    let thread = std::thread::Builder::new().name("main".to_owned()).stack_size(THREAD_STACK_BYTES);
+    match thread.spawn(|| run(std::env::args_os())).map(std::thread::JoinHandle::join) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "midplane: no thread can be started: {error}");
+            Exit::Failed
+        }
+    }
 }
 
 fn run(args: impl IntoIterator<Item = OsString>) -> Exit {

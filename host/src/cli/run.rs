@@ -9,6 +9,7 @@ use super::{ConfigArgs, Exit, Failure, refused};
 use crate::config;
 use crate::control::logging::{self, Format};
 use crate::control::{prepare, run, shards};
+use crate::data::plugin::THREAD_STACK_BYTES;
 
 /// How long a thread that waits for the disk, or compiles, is kept without work: less than the pause between two looks at the
 /// files, which would keep as many as were ever needed at once, each with memory that it freed and its allocator holds.
@@ -34,7 +35,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let loaded = config::load(&args.config.config);
     logging::start(args.log_format, Level::INFO).map_err(Failure::usage)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.thread_name("control").thread_keep_alive(IDLE_MAX).enable_all();
+    builder.thread_name("control").thread_keep_alive(IDLE_MAX).thread_stack_size(THREAD_STACK_BYTES).enable_all();
     let runtime = builder.build()?;
     let outcome = runtime.block_on(run::run(loaded, &args.config.config, args.last_known_good));
     // What still runs in the background is of no use to anyone any more.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -166,11 +167,14 @@ impl Status {
         self.partitions.breakers.iter().map(|breaker| breaker.route.as_str()).collect()
     }
 
-    /// How many partitions stand that won't go on by themselves.
+    /// How many partitions stand that won't go on by themselves, or haven't for a while.
     fn stopped(&self) -> Option<String> {
         let all = &self.partitions.partitions;
-        let stands =
-            |view: &&PartitionView| matches!(view.state, Condition::Halted | Condition::Breaker | Condition::Paused);
+        let stands = |view: &&PartitionView| match view.state {
+            Condition::Halted | Condition::Breaker | Condition::Paused => true,
+            Condition::Waiting => view.since.as_deref().is_some_and(is_long_ago),
+            Condition::Closing | Condition::Running => false,
+        };
         let stopped: Vec<_> = all.iter().filter(stands).collect();
         let first = stopped.first()?;
         let (count, all, which) = (stopped.len(), all.len(), format!("{}/{}", first.topic, first.partition));
@@ -187,6 +191,12 @@ impl Status {
         }
         "ready".to_owned()
     }
+}
+
+/// Whether something was so long ago that it hasn't passed by itself.
+fn is_long_ago(since: &str) -> bool {
+    const LONG_S: i64 = 30;
+    since.parse::<Timestamp>().is_ok_and(|since| Timestamp::now().as_second() - since.as_second() >= LONG_S)
 }
 
 /// What is out of the ordinary about a plugin.

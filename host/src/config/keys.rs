@@ -129,6 +129,12 @@ pub(super) static HOST: Section = Section {
         Key::new("drain_timeout", Kind::Duration, "How long a stop may take before it counts as not clean.").or("30s"),
         Key::new("generations", Kind::Integer { min: 1, max: 10_000 }, "How many generations are kept for rollback.")
             .or("10"),
+        Key::new(
+            "stack",
+            Kind::Size,
+            "Stack of a call of a plugin, at most 16MiB. A deeper recursion fails the event (`stack`).",
+        )
+        .or("1MiB"),
     ],
 };
 

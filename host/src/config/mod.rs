@@ -36,7 +36,7 @@ pub use self::problem::{Place, Problem, Problems, Severity, Source};
 pub use self::render::Style;
 pub use self::schema::schema;
 pub use self::summary::{GroupSummary, PluginSummary, Resources, RouteSummary, Summary};
-pub use self::units::{print_duration, print_size};
+pub use self::units::{parse_size, print_duration, print_size};
 pub use self::whereabouts::{Whereabouts, default_limits, whereabouts};
 
 use self::build::Defaults;

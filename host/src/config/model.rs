@@ -55,6 +55,8 @@ pub struct Host {
     pub drain_timeout: Duration,
     /// How many generations are kept for rollback.
     pub generations: usize,
+    /// The stack of a call of a plugin.
+    pub stack_bytes: usize,
 }
 
 impl Host {
@@ -63,6 +65,9 @@ impl Host {
         self.data_directory.join("compiled")
     }
 }
+
+/// The largest stack that a plugin's call can be given.
+pub const STACK_BYTES_MAX: usize = 16 << 20;
 
 /// Where the events live.
 #[derive(Debug, Clone)]

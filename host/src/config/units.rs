@@ -34,6 +34,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
     quantity(text, DURATIONS).map(Duration::from_millis)
 }
 
+/// Bytes, as configs write them: `64MiB`. None where it isn't that.
+pub fn parse_size(text: &str) -> Option<u64> {
+    size(text).ok()
+}
+
 /// Bytes.
 pub(super) fn size(text: &str) -> Result<u64, Refusal> {
     quantity(text, SIZES)

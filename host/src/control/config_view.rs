@@ -211,13 +211,14 @@ fn add_json(settings: &mut Settings, key: &str, value: &serde_json::Value) {
 }
 
 fn add_host(settings: &mut Settings, host: &Host) {
-    let Host { data_directory, instance, drain_timeout, generations } = host;
+    let Host { data_directory, instance, drain_timeout, generations, stack_bytes } = host;
     add(settings, "host.data_directory", path(data_directory));
     if let Some(instance) = instance {
         add(settings, "host.instance", instance.clone());
     }
     add(settings, "host.drain_timeout", print_duration(*drain_timeout));
     add(settings, "host.generations", generations.to_string());
+    add(settings, "host.stack", print_size(*stack_bytes as u64));
 }
 
 fn add_kafka(settings: &mut Settings, kafka: &Kafka) {

@@ -4,22 +4,42 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::data_directory::DataDirectory;
 use super::decisions::Decisions;
 use super::prepare::{self, Error, Next, Tools};
 use super::reload::Begin;
 use super::shards::error_chain;
+use super::store::Store;
 use super::watch::Snapshot;
 use crate::config::model::Config;
-use crate::config::{Inputs, Loaded, Problems};
+use crate::config::{self, Inputs, Loaded, Problems};
+use crate::data::plugin;
 
 /// Where the data of a host is that can't read its config: where the file says, as far as it is TOML, or where the default is.
 pub fn data_directory(path: &Path, problems: &Problems) -> PathBuf {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let named = problems.sources.first().and_then(|source| {
-        let table: toml::Table = source.text.parse().ok()?;
-        Some(table.get("host")?.get("data_directory")?.as_str()?.to_owned())
-    });
-    folder.join(named.unwrap_or_else(|| "midplane-data".to_owned()))
+    folder.join(of_host(problems, "data_directory").unwrap_or_else(|| "midplane-data".to_owned()))
+}
+
+/// The stack of a plugin's call, where it may be the generation that ran last which runs: what that asks for, or the file, as far
+/// as it can be read.
+pub fn stack_bytes(path: &Path, loaded: &Result<Loaded, Problems>, data: &DataDirectory, store: &Store) -> usize {
+    let of_file = match loaded {
+        Ok(loaded) => Some(loaded.config.host.stack_bytes),
+        Err(problems) => {
+            let named = of_host(problems, "stack").and_then(|text| config::parse_size(&text));
+            named.and_then(|bytes| usize::try_from(bytes).ok())
+        }
+    };
+    let last = data.live().ok().flatten().and_then(|last| store.get(last.number).ok());
+    let last = last.and_then(|manifest| prepare::stored(path, &manifest, store).ok());
+    of_file.max(last.map(|last| last.config.host.stack_bytes)).unwrap_or(plugin::STACK_BYTES)
+}
+
+/// A text in the table `[host]`.
+fn of_host(problems: &Problems, key: &str) -> Option<String> {
+    let table: toml::Table = problems.sources.first()?.text.parse().ok()?;
+    Some(table.get("host")?.get(key)?.as_str()?.to_owned())
 }
 
 /// Prepares the first generation, and what the reloads begin with.
@@ -59,7 +79,8 @@ pub fn prepare(
 /// The config that ran last, as far as it is still there.
 pub fn config_before(path: &Path, tools: &Tools) -> Option<Config> {
     let last = tools.data.live().ok()??;
-    let stored = tools.store.get(last.number).map_err(Error::from).and_then(|last| prepare::stored(path, &last, tools));
+    let stored =
+        tools.store.get(last.number).map_err(Error::from).and_then(|last| prepare::stored(path, &last, &tools.store));
     match stored {
         Ok(loaded) => Some(loaded.config),
         Err(error) => {

@@ -167,9 +167,10 @@ impl Reloader {
             _ => {}
         }
         let partition: Partition = (Arc::from(target.topic.as_str()), target.partition);
-        let groups: Vec<String> = stopped.iter().map(|(shard, _)| shard.group().to_owned()).collect();
+        let wishes = stopped.iter().map(|(shard, account)| (shard.group().to_owned(), wish.meant_at(account.position)));
+        let wishes: Vec<(String, Wish)> = wishes.collect();
         let mut granted = Vec::new();
-        for group in groups {
+        for (group, wish) in wishes {
             let of_group = grant(&self.shards, &group, &partition, wish).await;
             granted.push((group, of_group));
         }

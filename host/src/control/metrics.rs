@@ -1,5 +1,6 @@
-//! The host's numbers, in Prometheus' text: what is live, what became of reloads and of versions on trial, what failed, and how
-//! partitions stand, and how long the broker held clients back. Counts nothing on the path of an event: what shards count there is read off when somebody asks.
+//! The host's numbers, in Prometheus' text: what is live, what became of reloads and of versions on trial, what filters said,
+//! what failed, how partitions stand, and how long the broker held clients back. Counts nothing on the path of an event: what
+//! shards count there is read off when somebody asks.
 
 mod trials;
 
@@ -19,7 +20,9 @@ use super::partitions::{BreakerView, Condition, PartitionView, Partitions, Pause
 use super::rollout::Ending;
 use super::stopped::StoppedView;
 use crate::data::plugin::log_bytes_cut;
-use crate::data::shard::{Failed, FailureCounts, Throttled, ThrottledTimes};
+use crate::data::shard::{
+    Failed, FailureCounts, FilterCounts, Filtered, OutOfRange, Retried, Throttled, ThrottledTimes,
+};
 
 /// Of an answer of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -56,6 +59,11 @@ pub struct Metrics {
     /// What shards count; read off at a scrape.
     failures: FailureCounts,
     failed: Family<FailedLabels, Counter>,
+    retried: Family<RetriedLabels, Counter>,
+    /// What shards count, too.
+    filter_results: FilterCounts,
+    filtered: Family<FilteredLabels, Counter>,
+    out_of_range: Family<TopicLabels, Counter>,
     log_bytes_cut: Family<PluginLabel, Counter>,
     partitions: Family<PartitionLabels, Gauge>,
     breakers: Family<RouteLabel, Gauge>,
@@ -71,6 +79,24 @@ struct FailedLabels {
     route: String,
     plugin: String,
     kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RetriedLabels {
+    route: String,
+    plugin: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FilteredLabels {
+    route: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabels {
+    group: String,
+    topic: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,6 +135,14 @@ impl Default for Metrics {
         registry.register("reload_refused", "1 while the files are refused as they are", refused.clone());
         let failed = Family::default();
         registry.register("failed_events", "Events that failed for good, by route, plugin and kind", failed.clone());
+        let (retried, out_of_range) = (Family::default(), Family::default());
+        let help = "Events that failed transiently and ran again, each time, by route and plugin";
+        registry.register("retried_events", help, retried.clone());
+        let filtered = Family::default();
+        let help = "Events that a route's filter was asked about, each time, by route and what it said";
+        registry.register("filtered_events", help, filtered.clone());
+        let help = "Partitions whose offset to read from was not in the log";
+        registry.register("offsets_out_of_range", help, out_of_range.clone());
         let log_bytes_cut = Family::default();
         registry.register("plugin_log_cut_bytes", "Bytes that plugins logged beyond their rate", log_bytes_cut.clone());
         let partitions = Family::default();
@@ -133,6 +167,10 @@ impl Default for Metrics {
             scrape,
             failures,
             failed,
+            retried,
+            filter_results: FilterCounts::default(),
+            filtered,
+            out_of_range,
             log_bytes_cut,
             partitions,
             breakers,
@@ -175,6 +213,11 @@ impl Metrics {
         &self.failures
     }
 
+    /// Where shards count what filters say.
+    pub fn filtered(&self) -> &FilterCounts {
+        &self.filter_results
+    }
+
     /// Where shards count for how long their clients are held back.
     pub fn throttled(&self) -> &ThrottledTimes {
         &self.throttled_times
@@ -182,8 +225,18 @@ impl Metrics {
 
     /// Takes over what others count, and how partitions stand.
     fn read_off(&self, partitions: &Partitions) {
-        for (Failed { route, plugin, kind }, count) in self.failures.all() {
+        let FailureCounts { failed, retried, out_of_range } = &self.failures;
+        for (Failed { route, plugin, kind }, count) in failed.all() {
             raise(&self.failed, FailedLabels { route, plugin, kind: kind.as_str().to_owned() }, count);
+        }
+        for (Retried { route, plugin }, count) in retried.all() {
+            raise(&self.retried, RetriedLabels { route, plugin }, count);
+        }
+        for (Filtered { route, result }, count) in self.filter_results.all() {
+            raise(&self.filtered, FilteredLabels { route, result }, count);
+        }
+        for (OutOfRange { group, topic }, count) in out_of_range.all() {
+            raise(&self.out_of_range, TopicLabels { group, topic }, count);
         }
         for (Throttled { group, client }, count_ms) in self.throttled_times.all() {
             let counter = self.throttled.get_or_create(&ClientLabels { group, client });

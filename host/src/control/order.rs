@@ -96,6 +96,8 @@ pub enum RefusalKind {
     Unknown,
     /// It contradicts what holds now, or too much is being done already.
     Conflict,
+    /// It takes the broker, which doesn't answer.
+    Unanswered,
     /// The host is about to end.
     Stopping,
 }

@@ -221,7 +221,7 @@ fn choose(
 /// As [`prepare`]; and where something of it is not in the store any more.
 pub fn prepare_stored(path: &Path, number: u64, live: Option<&Live>, tools: &Tools) -> Result<Option<Next>, Error> {
     let manifest = tools.store.get(number)?;
-    let loaded = stored(path, &manifest, tools)?;
+    let loaded = stored(path, &manifest, &tools.store)?;
     check_against_live(&loaded.config, live)?;
     let selection = selector(&loaded.config, live, tools).of_manifest(&manifest);
     check_plugins(&loaded, &selection, tools)?;
@@ -234,8 +234,8 @@ pub fn prepare_stored(path: &Path, number: u64, live: Option<&Live>, tools: &Too
 ///
 /// # Errors
 /// Where something of it is not in the store any more, or it asks for what is not in the environment any more.
-pub fn stored(path: &Path, manifest: &Manifest, tools: &Tools) -> Result<Loaded, Error> {
-    let text = |file: &StoredFile| Ok((file.path.clone(), tools.store.text(&file.sha256)?));
+pub fn stored(path: &Path, manifest: &Manifest, store: &Store) -> Result<Loaded, Error> {
+    let text = |file: &StoredFile| Ok((file.path.clone(), store.text(&file.sha256)?));
     let files = manifest.files.iter().map(text).collect::<Result<Vec<_>, store::Error>>()?;
     config::load_stored(path, files).map_err(Error::Config)
 }

@@ -16,7 +16,7 @@ use super::blocking;
 use super::prepare::{Live, Next, Tools};
 use super::shards::{self, Shards, Wanted};
 use super::status::Status;
-use super::topics::{self, Found};
+use super::topics::{self, Found, Patience};
 use crate::config::model::{Config, Route};
 use crate::data::handover::Starts;
 use crate::data::program::Program;
@@ -100,15 +100,16 @@ impl Moves {
 /// is the config that is live, or was when the host stopped, and `live` what runs of it.
 ///
 /// # Errors
-/// Where topics are missing, or the broker doesn't answer or refuses.
+/// Where topics are missing, or the broker refuses, or doesn't answer for longer than patience allows.
 pub fn see_to_topics(
     host: &Host,
     next: &Live,
     before: Option<&Config>,
     live: &[Arc<Program>],
+    patience: Patience<'_>,
 ) -> Result<(Found, Moves), topics::Error> {
     let config: &Config = &next.generation.config;
-    let present = topics::prepare(config, &host.topics, &host.stopping)?;
+    let present = topics::prepare(config, &host.topics, patience)?;
     let found = Found { sizes: topics::sizes(&host.topics, &next.programs), present };
     for doubt in topics::doubts(&next.programs, &found.sizes) {
         if host.tools.told.lock().unwrap_or_else(PoisonError::into_inner).insert(doubt.clone()) {
@@ -122,11 +123,11 @@ pub fn see_to_topics(
             continue;
         }
         let moved = moves.topics_to(&group.name);
-        topics::begin(connection, &client_id, program, group.start, &found.present, &moved, &host.stopping)?;
+        topics::begin(connection, &client_id, program, group.start, &found.present, &moved, patience)?;
         let of = |topics: &BTreeSet<String>| found.present.iter().filter(|it| topics.contains(&it.name)).collect();
         let from: Vec<_> = moves.to(&group.name).map(|(origin, topics)| (origin, of(topics))).collect();
         if !from.is_empty() {
-            topics::hold(connection, &client_id, program, &from, !live.is_empty(), &host.stopping)?;
+            topics::hold(connection, &client_id, program, &from, !live.is_empty(), patience)?;
         }
     }
     Ok((found, moves))
@@ -250,7 +251,16 @@ fn committed_up_to(
         let offsets: HashMap<&Partition, i64> =
             committed.iter().map(|(partition, offset)| (partition, *offset)).collect();
         let is_known = |(partition, at): (&Partition, &i64)| offsets.get(partition).is_some_and(|offset| offset >= at);
-        if stood.iter().all(is_known) || Instant::now() >= deadline {
+        if stood.iter().all(is_known) {
+            return Ok(committed);
+        }
+        if Instant::now() >= deadline {
+            let behind = stood.iter().filter(|stood| !is_known(*stood)).count();
+            tracing::warn!(
+                group,
+                partitions = behind,
+                "A group that loses routes has not committed yet where they move."
+            );
             return Ok(committed);
         }
         std::thread::sleep(COMMITTED_INTERVAL);

@@ -1,8 +1,9 @@
 //! The one task that owns what is live, and makes it another: when files change, when somebody asks, when the broker has other
 //! topics. One thing at a time; a generation is published whole or not at all, and what is refused is said once.
 
+mod reading;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,20 +11,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use self::reading::{Reading, why};
 use super::blocking;
 use super::decisions::Decisions;
 use super::describe::{self, Around};
 use super::hands;
 use super::metrics;
-use super::obey::Situation;
 use super::order::{Done, Order, Refusal, RefusalKind, Request};
-use super::prepare::{self, Live, Next, Tools};
+use super::prepare::{self, Live, Next};
 use super::publish::{self, Host};
 use super::rollout::{self, Conclusion, Ending};
 use super::shards::{self, Shards};
-use super::topics;
+use super::topics::{self, Patience};
 use super::watch::{SETTLE_ASKED, Snapshot, Watch};
-use crate::config::{self, Inputs, Loaded, Problems, Source};
+use crate::config::Inputs;
 use crate::digest;
 
 /// How often it is looked whether the broker answers, and which topics patterns match.
@@ -63,6 +64,9 @@ impl Error {
     fn into_refusal(self) -> Refusal {
         match self {
             Self::Order(refusal) => refusal,
+            Self::Topics(topics::Error::Kafka(ref error)) if error.may_pass() => {
+                Refusal::new(RefusalKind::Unanswered, self.text())
+            }
             error => Refusal::new(RefusalKind::Refused, error.text()),
         }
     }
@@ -446,7 +450,10 @@ impl Reloader {
             return Ok(Outcome::Same);
         };
         let (host, live, before) = (self.host.clone(), next.live.clone(), self.live.clone());
-        let see = move || publish::see_to_topics(&host, &live, Some(&before.generation.config), &before.programs);
+        let see = move || {
+            let patience = Patience::short(&host.stopping);
+            publish::see_to_topics(&host, &live, Some(&before.generation.config), &before.programs, patience)
+        };
         let (found, moves) = match blocking(see).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Outcome::Refused(error.into())),
@@ -529,78 +536,5 @@ impl Reloader {
             shards: &self.shards,
         };
         self.host.status.overview(Arc::new(describe::overview(&self.live, &around)));
-    }
-}
-
-/// What is read, and held against what is live, apart from the task.
-struct Reading {
-    path: PathBuf,
-    tools: Tools,
-    live: Live,
-    decisions: Decisions,
-    present: BTreeMap<String, digest::Bytes>,
-    order: Option<Order>,
-}
-
-impl Reading {
-    fn run(self) -> (Inputs, Result<prepare::Outcome, Error>) {
-        let disk = config::load(&self.path);
-        let inputs = match &disk {
-            Ok(loaded) => loaded.inputs().clone(),
-            Err(problems) => problems.inputs.as_ref().clone(),
-        };
-        let decisions = self.order.as_ref().map(|order| self.decide(order, inputs.sha256)).transpose();
-        let outcome = decisions.map_err(Error::Order).and_then(|decided| {
-            let decisions = decided.as_ref().unwrap_or(&self.decisions);
-            let loaded = disk.or_else(|problems| self.instead(problems));
-            let (live, tools) = (Some(&self.live), &self.tools);
-            Ok(prepare::prepare(loaded, inputs.sha256, &self.path, decisions, live, tools)?)
-        });
-        (inputs, outcome)
-    }
-
-    /// The live config, where the one on the disk is broken and what is ordered is about a plugin: whoever is up at night
-    /// because of a plugin needn't mend a file first.
-    fn instead(&self, problems: Problems) -> Result<Loaded, Problems> {
-        match &self.order {
-            None | Some(Order::Reload | Order::Resume | Order::Rollback { .. }) => Err(problems),
-            Some(_) => {
-                let source = |source: &Source| (source.path.clone(), source.text.to_string());
-                config::load_stored(&self.path, self.live.loaded.sources().iter().map(source).collect())
-            }
-        }
-    }
-
-    fn decide(&self, order: &Order, config_sha256: digest::Bytes) -> Result<Decisions, Refusal> {
-        let generation = &self.live.generation;
-        let situation = Situation {
-            decisions: &self.decisions,
-            config: &generation.config,
-            generation: generation.number,
-            live: generation.plugins.iter().map(|(name, plugin)| (name.as_str(), plugin.sha256)).collect(),
-            present: &self.present,
-            kept: &self.tools.store.list(),
-            config_sha256,
-            now: jiff::Timestamp::now().to_string(),
-        };
-        situation.decide(order)
-    }
-}
-
-/// An order as the history tells it.
-fn why(order: &Order) -> String {
-    match order {
-        Order::Reload => "an operator asked for it".to_owned(),
-        Order::Rollback { to: Some(number) } => format!("rolled back to generation {number}"),
-        Order::Rollback { to: None } => "rolled back to the generation before".to_owned(),
-        Order::Resume => "resumed after a rollback".to_owned(),
-        Order::Pin { plugin, .. } => format!("plugin {plugin} was pinned"),
-        Order::Unpin { plugin } => format!("plugin {plugin} was unpinned"),
-        Order::RollbackPlugin { plugin, .. } => format!("plugin {plugin} was rolled back"),
-        Order::Promote { plugin } => format!("the candidate of plugin {plugin} was promoted"),
-        Order::Abort { plugin } => format!("the candidate of plugin {plugin} was given up"),
-        Order::PauseRoute { route } => format!("route {route} was paused"),
-        Order::ResumeRoute { route } => format!("route {route} was resumed"),
-        Order::Partition { target, .. } => format!("an operator looked after partition {target}"),
     }
 }

@@ -21,7 +21,7 @@ use super::publish::{self, Host, Moves};
 use super::reload::{Begin, Reloader};
 use super::shards::{self, Shards};
 use super::status::{self, Status};
-use super::topics::{self, Found};
+use super::topics::{self, Found, Patience};
 use crate::config::model::Config;
 use crate::config::{Loaded, Problems};
 use crate::data::plugin::{self, Runtime, RuntimeOptions};
@@ -89,7 +89,11 @@ pub async fn run(loaded: Result<Loaded, Problems>, path: &Path, last_known_good:
     };
     let data = Arc::new(DataDirectory::open(&folder)?);
     let store = Arc::new(data.open_store()?);
-    let runtime = Runtime::new(RuntimeOptions { cache_directory: Some(data.compile_cache()) })?;
+    let stack_bytes = match &loaded {
+        Ok(loaded) if !last_known_good => loaded.config.host.stack_bytes,
+        loaded => first::stack_bytes(path, loaded, &data, &store),
+    };
+    let runtime = Runtime::new(RuntimeOptions { cache_directory: Some(data.compile_cache()), stack_bytes })?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tools = Tools { runtime, data, store, cores, told: Arc::default() };
     let (next, begin) = blocking({
@@ -162,7 +166,7 @@ async fn first_topics(host: &Host, live: &Live, stop: &mut watch::Receiver<bool>
         let (host, live) = (host.clone(), live.clone());
         move || {
             let before = first::config_before(&host.config_path, &host.tools);
-            publish::see_to_topics(&host, &live, before.as_ref(), &[])
+            publish::see_to_topics(&host, &live, before.as_ref(), &[], Patience::endless(&host.stopping))
         }
     });
     tokio::pin!(job);

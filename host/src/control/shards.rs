@@ -14,6 +14,7 @@ use super::stopped::{self, Cure, StoppedView};
 use super::topics::{self, Found};
 use crate::config::model;
 use crate::data::handover::{Cutover, Handover, Pauses, Positions, Starts};
+use crate::data::plugin::THREAD_STACK_BYTES;
 use crate::data::program::Program;
 use crate::data::shard::{Command, Ended, Granted, Health, Settings, Shard, Wish};
 use crate::kafka::topics::TopicInfo;
@@ -273,6 +274,7 @@ impl Shards {
             batch_bytes_max,
             handover,
             failures: self.status.metrics().failures().clone(),
+            filtered: self.status.metrics().filtered().clone(),
             throttled: self.status.metrics().throttled().clone(),
         };
         let (commands, receiver) = channel();
@@ -288,7 +290,7 @@ impl Shards {
             // Nobody listens any more only where the host has given up waiting.
             let _ = report.send((id, ended));
         };
-        let thread = std::thread::Builder::new().name(format!("shard-{name}"));
+        let thread = std::thread::Builder::new().name(format!("shard-{name}")).stack_size(THREAD_STACK_BYTES);
         let thread = thread.spawn(run).map_err(|source| Error::Thread { shard: name, source })?;
         self.running += 1;
         let shard = Running { id, number, thread, commands, health, started: Instant::now(), before };

@@ -329,11 +329,13 @@ impl Status {
         if self.0.stopping.load(Ordering::Relaxed) {
             reasons.push("the host is draining".to_owned());
         }
-        if lock(&self.0.generation).is_none() {
+        let serves = lock(&self.0.generation).is_some();
+        if !serves {
             reasons.push("no generation serves yet".to_owned());
         }
         if !self.0.broker_answers.load(Ordering::Relaxed) {
-            reasons.push("the broker has not answered yet".to_owned());
+            let said = if serves { "the broker does not answer" } else { "the broker has not answered yet" };
+            reasons.push(said.to_owned());
         }
         reasons.extend(self.stopped().iter().map(StoppedView::text));
         let waiting = self.shards().filter(|(_, health)| !health.is_assigned());
@@ -411,7 +413,7 @@ mod tests {
         shards[1].assigned();
         assert_eq!(status.unready(), Vec::<String>::new());
         status.broker_answers(false);
-        assert_eq!(status.unready(), ["the broker has not answered yet"]);
+        assert_eq!(status.unready(), ["the broker does not answer"]);
         status.broker_answers(true);
         status.stops();
         assert_eq!(status.unready(), ["the host is draining"]);

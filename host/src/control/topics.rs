@@ -61,11 +61,38 @@ fn forbidden_message(topics: &[String]) -> String {
     message
 }
 
-/// Waits until the broker answers, and says so, for as long as it takes.
+/// How long a broker is waited for that doesn't answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience<'a> {
+    stopping: &'a AtomicBool,
+    until: Option<Instant>,
+}
+
+impl<'a> Patience<'a> {
+    /// For as long as it takes, until the host is told to stop: at the start there is nothing else to do.
+    pub fn endless(stopping: &'a AtomicBool) -> Self {
+        Self { stopping, until: None }
+    }
+
+    /// Once, and a little more: a host that runs has other things to do, and comes back to it.
+    pub fn short(stopping: &'a AtomicBool) -> Self {
+        Self { stopping, until: Some(Instant::now() + ANSWER_TIMEOUT) }
+    }
+
+    /// What is made of an answer that may be another one later, where it isn't waited for any more.
+    fn end(&self, error: kafka::Error) -> Result<kafka::Error, Error> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        if self.until.is_some_and(|until| Instant::now() >= until) { Err(error.into()) } else { Ok(error) }
+    }
+}
+
+/// Waits until the broker answers, and says so.
 ///
 /// # Errors
-/// Where the host is told to stop meanwhile.
-pub fn wait_for(topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
+/// Where the host is told to stop meanwhile, or patience ends.
+pub fn wait_for(topics: &Topics, patience: Patience<'_>) -> Result<Vec<TopicInfo>, Error> {
     let mut said = false;
     loop {
         match topics.list(ANSWER_TIMEOUT) {
@@ -75,8 +102,8 @@ pub fn wait_for(topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>
                 }
                 return Ok(list);
             }
-            Err(_) if stopping.load(Ordering::Relaxed) => return Err(Error::Stopped),
             Err(error @ (kafka::Error::Unreachable { .. } | kafka::Error::Refused { .. })) => {
+                let error = patience.end(error)?;
                 tracing::warn!(%error, "The broker does not answer; waiting for it.");
                 said = true;
             }
@@ -90,9 +117,10 @@ pub fn wait_for(topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>
 /// missing: those may come later. Gives all topics that there are.
 ///
 /// # Errors
-/// Where topics are missing, or can't be made, or where the host is told to stop while it waits for the broker.
-pub fn prepare(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
-    let present = wait_for(topics, stopping)?;
+/// Where topics are missing, or can't be made, or where the host is told to stop while it waits for the broker, or patience
+/// ends.
+pub fn prepare(config: &Config, topics: &Topics, patience: Patience<'_>) -> Result<Vec<TopicInfo>, Error> {
+    let present = wait_for(topics, patience)?;
     let made: Vec<&str> = match &config.broker {
         Broker::Embedded(_) => written(config).chain(read(config)).collect(),
         Broker::Kafka(kafka) if kafka.create_topics => written(config).collect(),
@@ -103,7 +131,7 @@ pub fn prepare(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Resul
         make(topics, &new)?;
         tracing::info!(topics = new.into_iter().collect::<Vec<_>>().join(","), "Topics were made.");
     }
-    let present = wait_for_named(config, topics, stopping)?;
+    let present = wait_for_named(config, topics, patience)?;
     let unwritable = missing(written(config), &present);
     for topic in missing(read(config), &present).difference(&unwritable) {
         tracing::warn!(topic, "A topic that is to be read does not exist; it is read once it does.");
@@ -157,10 +185,10 @@ pub fn make(topics: &Topics, names: &BTreeSet<&str>) -> Result<(), Error> {
 
 /// Waits until the broker answers, and lists what the config names, if it is there: a topic that was made a moment ago is
 /// not in every answer yet.
-fn wait_for_named(config: &Config, topics: &Topics, stopping: &AtomicBool) -> Result<Vec<TopicInfo>, Error> {
+fn wait_for_named(config: &Config, topics: &Topics, patience: Patience<'_>) -> Result<Vec<TopicInfo>, Error> {
     let deadline = Instant::now() + VISIBLE_TIMEOUT;
     loop {
-        let present = wait_for(topics, stopping)?;
+        let present = wait_for(topics, patience)?;
         let all_there = missing(written(config).chain(read(config)), &present).is_empty();
         if all_there || Instant::now() >= deadline {
             return Ok(present);
@@ -288,7 +316,7 @@ pub fn begin(
     start: Start,
     present: &[TopicInfo],
     moved: &BTreeSet<String>,
-    stopping: &AtomicBool,
+    patience: Patience<'_>,
 ) -> Result<(), Error> {
     let read = of_group(program, present);
     let topics = present.iter().filter(|topic| read.contains(&topic.name) && !moved.contains(&topic.name));
@@ -301,18 +329,18 @@ pub fn begin(
     };
     let metadata = program.commit_metadata(None);
     let resolve = || start::resolve(&settings, &topics, begin, &metadata, ANSWER_TIMEOUT);
-    let outcome = insist(&program.group, stopping, resolve)?;
+    let outcome = insist(&program.group, patience, resolve)?;
     tracing::debug!(group = program.group, ?outcome, "The group's start is decided.");
     Ok(())
 }
 
-/// Asks for a group's offsets until the broker says them, or refuses, or the host is told to stop.
-fn insist<T>(group: &str, stopping: &AtomicBool, ask: impl Fn() -> Result<T, kafka::Error>) -> Result<T, Error> {
+/// Asks for a group's offsets until the broker says them, or refuses, or patience ends.
+fn insist<T>(group: &str, patience: Patience<'_>, ask: impl Fn() -> Result<T, kafka::Error>) -> Result<T, Error> {
     loop {
         match ask() {
             Ok(answer) => return Ok(answer),
-            Err(_) if stopping.load(Ordering::Relaxed) => return Err(Error::Stopped),
             Err(error) if error.may_pass() => {
+                let error = patience.end(error)?;
                 tracing::warn!(group, %error, "The group's offsets cannot be read; trying again.");
                 std::thread::sleep(AGAIN_INTERVAL);
             }
@@ -333,10 +361,10 @@ pub fn hold(
     program: &Program,
     from: &[(&str, Vec<&TopicInfo>)],
     held: bool,
-    stopping: &AtomicBool,
+    patience: Patience<'_>,
 ) -> Result<(), Error> {
     let metadata = if held { program.held_metadata() } else { program.commit_metadata(None) };
-    insist(&program.group, stopping, || {
+    insist(&program.group, patience, || {
         let mut starts = HashMap::new();
         for (origin, topics) in from {
             starts.extend(offsets(connection, client_id, origin, topics)?);

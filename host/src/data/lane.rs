@@ -130,6 +130,11 @@ impl Lanes {
         self.get(id).map(|_| self.runs[id.0 as usize])
     }
 
+    /// The run that began last, of whichever lane.
+    pub fn newest_run(&self) -> u64 {
+        self.run
+    }
+
     /// The lane of a partition, if it is assigned.
     pub fn find(&self, partition: &Partition) -> Option<LaneId> {
         self.by_name.get(partition).copied()

@@ -141,7 +141,7 @@ impl Picked {
     }
 }
 
-/// What the shard counts of filters, since the last time it said so.
+/// How often a route's filter said what.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Events that the filter let pass.
@@ -152,6 +152,14 @@ pub struct Counts {
     pub absent: u64,
     /// Events that it could not be evaluated for.
     pub errors: u64,
+}
+
+impl Counts {
+    /// The same, each with its name.
+    pub fn by_result(&self) -> [(&'static str, u64); 4] {
+        let Self { matched, not_matched, absent, errors } = *self;
+        [("matched", matched), ("not-matched", not_matched), ("absent", absent), ("error", errors)]
+    }
 }
 
 /// Sorts a batch by route: one [`Picked`] for each of `routes`, in their order. Event by event, so that what filters

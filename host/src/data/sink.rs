@@ -2,6 +2,7 @@
 //! host's header in place of all `midplane-` ones; counts the bytes in flight of each output topic, so that a slow one
 //! doesn't fill the buffer that all share. Decides nothing about events.
 
+mod batches;
 mod output;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,10 +35,13 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How far from the clock a letter's time may be, before a topic is thought to refuse it for that.
 const TIME_TOLERANCE_MS: u64 = 60_000;
-/// How long batches stay as small as was guessed, where the broker doesn't say how large they may be.
-const GUESS_LASTS: Duration = Duration::from_secs(600);
 /// Records in flight before nothing more is begun.
 const RECORDS_MAX: usize = 50_000;
+
+/// What a record takes of what its topic may have: its bytes, or, of a small one, its share of the records.
+fn weight(bytes: usize, topic_bytes_max: usize) -> usize {
+    bytes.max(topic_bytes_max / (RECORDS_MAX / TOPIC_SHARE))
+}
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +134,8 @@ pub struct Sink {
     over: usize,
     /// When the transaction was begun that is open, if there is one.
     begun: Option<(Instant, SystemTime)>,
+    /// Whether its producer has refused to begin one.
+    refuses_to_begin: bool,
     /// A topic that refused batches, nobody knows for which of their records; and the smallest one's bytes.
     refused: Option<(u16, usize)>,
     /// What batches might have before they were made as small as the refused records, and when that was.
@@ -161,6 +167,7 @@ impl Sink {
             topic_bytes_max: bytes_max / TOPIC_SHARE,
             over: 0,
             begun: None,
+            refuses_to_begin: false,
             refused: None,
             guessed: None,
             messages: Slab::new(),
@@ -251,8 +258,7 @@ impl Sink {
 
     /// Whether something may be begun that goes to these topics.
     pub fn admits(&self, topics: impl Iterator<Item = u16>) -> bool {
-        self.over == 0
-            || topics.into_iter().all(|topic| self.outputs[usize::from(topic)].bytes_in_flight < self.topic_bytes_max)
+        self.over == 0 || topics.into_iter().all(|topic| self.outputs[usize::from(topic)].weight < self.topic_bytes_max)
     }
 
     /// Whether any topic is over its bound, so that [`Sink::admits`] has to be asked.
@@ -385,10 +391,9 @@ impl Sink {
         match self.producer.produce(output.topic, Outgoing { opaque: place.key(), ..outgoing }, headers) {
             Ok(()) => {
                 place.insert(message);
-                let before = output.bytes_in_flight;
-                output.bytes_in_flight += outgoing.bytes();
-                self.over +=
-                    usize::from(before < self.topic_bytes_max && output.bytes_in_flight >= self.topic_bytes_max);
+                let before = output.weight;
+                output.weight += weight(outgoing.bytes(), self.topic_bytes_max);
+                self.over += usize::from(before < self.topic_bytes_max && output.weight >= self.topic_bytes_max);
                 Ok(())
             }
             Err(ProduceError::Full) => Err(Full),
@@ -411,9 +416,9 @@ impl Sink {
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
             let output = &mut outputs[usize::from(number)];
-            let before = output.bytes_in_flight;
-            output.bytes_in_flight -= report.bytes;
-            *over -= usize::from(before >= *topic_bytes_max && output.bytes_in_flight < *topic_bytes_max);
+            let before = output.weight;
+            output.weight -= weight(report.bytes, *topic_bytes_max);
+            *over -= usize::from(before >= *topic_bytes_max && output.weight < *topic_bytes_max);
             let message = messages.remove(report.opaque);
             let outcome = match report.error {
                 None => Outcome::Acked,
@@ -451,10 +456,15 @@ impl Sink {
     /// Where the producer can't go on.
     pub fn begin(&mut self) -> Result<(), TransactionError> {
         if self.begun.is_none() {
-            self.producer.begin_transaction()?;
+            self.producer.begin_transaction().inspect_err(|_| self.refuses_to_begin = true)?;
             self.begun = Some((Instant::now(), SystemTime::now()));
         }
         Ok(())
+    }
+
+    /// Whether its producer has refused to begin a transaction, and would again.
+    pub fn refuses_to_begin(&self) -> bool {
+        self.refuses_to_begin
     }
 
     /// Whether a transaction is open.
@@ -500,12 +510,6 @@ impl Sink {
         &self.producer
     }
 
-    /// Whether another producer is to write batches of another size: smaller ones, since a topic refused some, nobody knows
-    /// for which of their records; or larger ones again, where the size was guessed some time ago.
-    pub fn wants_other_batches(&self) -> bool {
-        self.refused.is_some() || self.guessed.is_some_and(|(at, _)| at.elapsed() >= GUESS_LASTS)
-    }
-
     /// The name under which it writes transactions, if it does.
     pub fn transactional_id(&self) -> Option<&str> {
         self.settings.transactional_id.as_deref()
@@ -524,10 +528,11 @@ impl Sink {
         self.producer = Producer::new(&self.settings)?;
         for output in &mut self.outputs {
             output.topic = self.producer.topic(&output.name)?;
-            output.bytes_in_flight = 0;
+            output.weight = 0;
         }
         self.over = 0;
         self.begun = None;
+        self.refuses_to_begin = false;
         self.reports.clear();
         self.messages.clear();
         Ok(())
@@ -538,39 +543,6 @@ impl Sink {
         for (_, message) in &mut self.messages {
             message.route = message.route.and_then(|route| routes.get(usize::from(route)).copied().flatten());
         }
-    }
-
-    /// Makes batches as small as the topic takes them now that refused some. Where the broker doesn't say that, so small that
-    /// each of the refused records goes alone, which tells the guilty from their neighbours.
-    fn shrink_batches(&mut self) {
-        let before = self.settings.batch_bytes();
-        let Some((number, smallest)) = self.refused.take() else {
-            if let Some((_, bytes)) = self.guessed.take() {
-                self.settings.batch_bytes_max = bytes;
-            }
-            return;
-        };
-        let output = &mut self.outputs[usize::from(number)];
-        let said = self.producer.batch_bytes_max(output.topic, LOOK_TIMEOUT).unwrap_or_else(|error| {
-            tracing::debug!(topic = output.name, %error, "The broker doesn't say how large a record its topic takes.");
-            None
-        });
-        let lower = said.filter(|bytes| *bytes < before);
-        if let Some(bytes) = lower.filter(|_| !self.settings.connection.compresses()) {
-            output.record_bytes_max = output.record_bytes_max.min(bytes);
-        }
-        if lower.is_none() {
-            let (_, bytes) = self.guessed.unwrap_or((Instant::now(), before));
-            self.guessed = Some((Instant::now(), bytes));
-        }
-        self.settings.batch_bytes_max = lower.unwrap_or(smallest).min(before);
-        let batch_bytes = self.settings.batch_bytes();
-        tracing::warn!(
-            topic = output.name,
-            before,
-            batch_bytes,
-            "A topic refused a batch whole: smaller ones are written, to tell the guilty records from the others."
-        );
     }
 
     /// Whether anything was reported and not taken.

@@ -141,9 +141,9 @@ struct Part<'p, 'e> {
     attempt: u32,
 }
 
-/// How many letters of a part are settled, if it is known.
+/// How many letters of a part are settled, if it is known, and whether the next one has failed and is to be tried again.
 enum Settled {
-    First(usize),
+    First(usize, bool),
     Lost,
 }
 
@@ -265,13 +265,15 @@ impl<'s> Redrive<'s> {
             let (chosen, events) = (&chosen[start..start + count], &events[start..start + count]);
             let part = Part { topic, number, chosen, events, attempt };
             match self.part(&part, writer.as_deref_mut(), marks)? {
-                Settled::First(0) => {
-                    if !self.back_off(number, attempt) {
+                Settled::First(settled, true) => {
+                    // Where others went before it, that was its first call.
+                    let failed = if settled > 0 { 1 } else { attempt };
+                    if !self.back_off(number, failed) {
                         return Ok(Next::Stop);
                     }
-                    attempt += 1;
+                    (start, attempt) = (start + settled, failed + 1);
                 }
-                Settled::First(settled) => (start, attempt) = (start + settled, 1),
+                Settled::First(settled, false) => (start, attempt) = (start + settled, 1),
                 Settled::Lost => return Ok(Next::Again),
             }
         }
@@ -322,6 +324,8 @@ impl<'s> Redrive<'s> {
             }),
         }
         let (settled, dropped) = self.options.judge(program, &answers, part.attempt);
+        // Plugins that take their time answer a part of it: of the rest nothing is known.
+        let again = settled < answers.len();
         let mut done = Vec::with_capacity(settled);
         for (index, chosen) in part.chosen.iter().enumerate().take(settled) {
             let mut of_letter = Done::NOT_TAKEN;
@@ -344,10 +348,10 @@ impl<'s> Redrive<'s> {
         }
         drop(answers);
         match writer {
-            Some(writer) if settled > 0 => self.commit(part, done, writer, marks),
+            Some(writer) if settled > 0 => self.commit(part, (done, again), writer, marks),
             _ => {
                 self.count(part, done, |_, _| ());
-                Ok(Settled::First(settled))
+                Ok(Settled::First(settled, again))
             }
         }
     }
@@ -355,7 +359,7 @@ impl<'s> Redrive<'s> {
     fn commit(
         &mut self,
         part: &Part<'_, '_>,
-        done: Vec<(Done, Mark)>,
+        (done, again): (Vec<(Done, Mark)>, bool),
         writer: &mut Writer,
         marks: &mut Marks,
     ) -> Result<Settled, Error> {
@@ -365,7 +369,7 @@ impl<'s> Redrive<'s> {
                 self.failing = None;
                 self.part_max = (self.part_max * 2).min(PART_MAX);
                 self.count(part, done, |letter, mark| marks.add(letter, mark));
-                Ok(Settled::First(settled))
+                Ok(Settled::First(settled, again))
             }
             writer::Ended::Lost => {
                 let waited = self.failing.get_or_insert_with(Instant::now).elapsed();

@@ -240,6 +240,7 @@ impl Consumer {
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
         let result = unsafe { take_error(rdsys::rd_kafka_incremental_assign(self.client.raw(), list.raw())) };
         self.surface("assign", result)?;
+        self.rebalancing = false;
         for (topic, partition, _) in partitions {
             let name = self.name(topic);
             self.assigned.insert((name, partition));
@@ -274,7 +275,9 @@ impl Consumer {
         let list = self.list_of(known.into_iter())?;
         // SAFETY: the client and the list are live; the list is copied, and the error is ours.
         let result = unsafe { take_error(rdsys::rd_kafka_incremental_unassign(self.client.raw(), list.raw())) };
-        self.surface("unassign", result)
+        self.surface("unassign", result)?;
+        self.rebalancing = false;
+        Ok(())
     }
 
     /// A batch for this consumer's records.
@@ -399,10 +402,8 @@ impl Consumer {
         let Err((code, message)) = result else {
             return Ok(());
         };
-        match self.client.fatal() {
-            Some(fatal) => Err(fatal),
-            None => Err(Error::Client { message: format!("{action}: {message} ({})", code.name()) }),
-        }
+        tracing::debug!(action, reason = message, "The consumer says no.");
+        Err(self.client.fatal().unwrap_or(Error::Refused { action, code }))
     }
 
     fn check(&self, action: &'static str, code: Code) -> Result<(), Error> {

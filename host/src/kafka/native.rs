@@ -99,7 +99,9 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         // SAFETY: this is the last owner; whatever holds on to something of the client's holds an `Arc` of it. Leaving the
-        // group is `Consumer::close`'s: without it the group waits for the session to time out, and this doesn't block.
+        // group is `Consumer::leave`'s: without it the group waits for the session to time out. This blocks while a commit is on
+        // its way, until its request times out at the latest; and for ever while the client waits to hear what is assigned, which
+        // `Consumer` sees to.
         unsafe { rdsys::rd_kafka_destroy_flags(self.raw(), rdsys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) }
     }
 }
@@ -193,7 +195,7 @@ unsafe extern "C" fn log(
     };
     let (name, facility, message) = (&*name, &*facility, &*message);
     // The levels are syslog's.
-    match level {
+    match if is_no_news(facility, message) { 7 } else { level } {
         ..=3 => {
             tracing::error!(target: "librdkafka", client = name, facility, reason = message, "The client reports.")
         }
@@ -206,6 +208,16 @@ unsafe extern "C" fn log(
         _ => {
             tracing::debug!(target: "librdkafka", client = name, facility, reason = message, "The client reports.")
         }
+    }
+}
+
+/// Whether a line says what the host has done on purpose: that a setting is none for this kind of client, where what an operator
+/// sets goes to all of them; or that a transaction failed whose records were given up with its producer.
+fn is_no_news(facility: &str, message: &str) -> bool {
+    match facility {
+        "CONFWARN" => message.contains("will be ignored by this"),
+        "TXNERR" => message.contains("(_PURGE_"),
+        _ => false,
     }
 }
 

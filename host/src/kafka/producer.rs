@@ -23,6 +23,11 @@ use super::settings::ProducerSettings;
 /// How many reports are taken out of an event at a time.
 const REPORTS: usize = 256;
 
+/// How long a producer that is dropped waits for its client to have given up what is in flight, for which no broker is asked; and
+/// how often it is told to.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+const GIVE_UP_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Any partition, by the key.
 const PARTITION_UNASSIGNED: i32 = -1;
 
@@ -160,7 +165,7 @@ impl InFlight {
     }
 }
 
-/// Writes records. Dropped, it drops what it has not sent: [`Self::flush`] first.
+/// Writes records. Dropped, it gives up what is not acknowledged: [`Self::flush`] first.
 pub struct Producer {
     /// By [`Topic::index`].
     topics: Vec<Handle>,
@@ -391,6 +396,15 @@ impl Producer {
         Ok(true)
     }
 
+    /// Has what waits for more of its batch sent at once, for as long as this takes: a millisecond, where anything is in flight.
+    pub fn send_now(&self) {
+        if self.in_flight.records > 0 {
+            // SAFETY: the producer is live. Reports are events, which this leaves alone, and without which it never ends early. The
+            // client's threads don't linger while it lasts: they may miss one that is over before they have woken up.
+            unsafe { rdsys::rd_kafka_flush(self.client.raw(), 1) };
+        }
+    }
+
     /// Gives up what is not acknowledged: it is reported as [`Code::PURGE_QUEUE`] (not written) or [`Code::PURGE_INFLIGHT`]
     /// (perhaps written) with the next polls.
     pub fn purge(&mut self) {
@@ -399,6 +413,31 @@ impl Producer {
         let code = unsafe { rdsys::rd_kafka_purge(self.client.raw(), flags) };
         if let Some(code) = Code::from(code).error() {
             tracing::warn!(%code, "What the producer holds couldn't be given up.");
+        }
+    }
+}
+
+/// librdkafka's main thread frees what the transactions' state holds before the threads end that take the broker's answers. An
+/// answer that comes in between and says that the producer can't go on frees it again, and the heap is damaged (2.12.1,
+/// `rd_kafka_txns_term` and `rd_kafka_txn_set_fatal_error`). So no request is left that could be answered.
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let end = Instant::now() + GIVE_UP_TIMEOUT;
+        loop {
+            // Also where all is reported: the client reports what has timed out before it is done with it.
+            self.purge();
+            if self.in_flight.records == 0 {
+                break;
+            }
+            if Instant::now() >= end {
+                tracing::warn!(
+                    in_flight = self.in_flight.records,
+                    "A producer is closed before what it wrote is given up."
+                );
+                break;
+            }
+            // An error is one that is known: a producer is dropped for it.
+            let _ = self.flush((Instant::now() + GIVE_UP_INTERVAL).min(end), &mut |_| {});
         }
     }
 }

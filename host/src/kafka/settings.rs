@@ -82,6 +82,11 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 pub const RETRY_BACKOFF: Duration = Duration::from_millis(250);
 /// How long the broker may take for one request of a transactional producer's. Calls that can't be bounded otherwise last as long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// After how long without a word a transactional producer's connection is closed. Where a group's coordinator was refused a few
+/// times, or has gone for good, adding positions to a transaction waits without end, and looks again only when a connection
+/// comes or goes (2.12.1, `rd_kafka_coord_req`). So idle ones go, later than any transaction ends. Where nothing was written
+/// for longer, the next transaction connects anew, and a broker that takes 200 ms for that makes it a suspect one.
+const CONNECTION_IDLE: Duration = Duration::from_secs(15);
 /// The largest record tried by default: the topic's `max.message.bytes` decides long before.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
@@ -177,6 +182,7 @@ impl ProducerSettings {
         let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
         let backoff = RETRY_BACKOFF.as_millis().to_string();
         let call = CALL_TIMEOUT.as_millis().to_string();
+        let idle = CONNECTION_IDLE.as_millis().to_string();
         let mut owned = vec![
             ("enable.idempotence", "true"),
             ("acks", "all"),
@@ -192,6 +198,7 @@ impl ProducerSettings {
                 ("transaction.timeout.ms", &timeout),
                 ("message.timeout.ms", &timeout),
                 ("socket.timeout.ms", &call),
+                ("connections.max.idle.ms", &idle),
                 ("retry.backoff.ms", &backoff),
                 ("retry.backoff.max.ms", "1000"),
             ]),

@@ -129,8 +129,8 @@ pub struct Position {
 }
 
 /// Where partitions that were just assigned go on: what is committed, and, where nothing is, or a place is only held, what
-/// `starts` says; where that doesn't either, the first event; that one is committed at once, with the metadata for its
-/// topic (see [`TOKEN`]).
+/// `starts` says; where that doesn't either, the first event; that one is committed at once where `commits` says so, with the
+/// metadata for its topic (see [`TOKEN`]).
 ///
 /// # Errors
 /// Where the broker doesn't answer in time, or refuses.
@@ -139,6 +139,7 @@ pub fn positions(
     partitions: &[Partition],
     starts: &HashMap<Partition, i64>,
     metadata: impl Fn(&str) -> String,
+    commits: bool,
     timeout: Duration,
 ) -> Result<Vec<Position>, Error> {
     let deadline = Instant::now() + timeout;
@@ -152,7 +153,7 @@ pub fn positions(
         // What was deleted meanwhile can't be read any more.
         *offset = known(new).map_or(*offset, |start| start.max(*offset));
     }
-    if !new.is_empty() {
+    if commits && !new.is_empty() {
         let texts: Vec<_> = new.iter().map(|new| metadata(&new.topic)).collect();
         let first = new.iter().zip(&offsets).zip(&texts);
         let first = first.map(|((new, offset), text)| (&*new.topic, new.partition, *offset, text.as_str()));

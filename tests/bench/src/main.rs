@@ -25,8 +25,8 @@ midplane-bench throughput [--events N] [--rounds N] [--plugins FOLDER]
     without the header that says where an event comes from. Exit code 1 where the router takes more than 1.6 times the CPU.
 
 midplane-bench guarantees [--events N] [--rounds N] [--plugins FOLDER]
-    Copies the same events through `identity`, alternating, exactly once and at least once. Exit code 1 where exactly once
-    has less than nine tenths of the other's throughput.
+    Copies the same events through `identity` and, alternating, through a native loop, each exactly once and at least once.
+    Exit code 1 where the router, exactly once, has less than nine tenths of its throughput at least once.
 
 midplane-bench routes [--counted N] [--plugins FOLDER] [--profiles FOLDER]
     Counts the instructions of an event, with valgrind, over N events (200000): of a topic with one route that is alone, or

@@ -1,5 +1,5 @@
 //! What a program that copies costs, seen from outside: the output's end offsets and the process's CPU time, between the
-//! first output and the last, so that starting is left out.
+//! first output and about the last, so that starting is left out, and so is waiting for the last commit.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +22,21 @@ pub(crate) struct Cost {
     pub(crate) rate: f64,
     /// CPU seconds for a million events.
     pub(crate) cpu: f64,
+}
+
+/// What was seen at some time.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    events: i64,
+    cpu: f64,
+}
+
+impl Cost {
+    fn between(first: Look, last: Look) -> Self {
+        let (copied, took) = ((last.events - first.events) as f64, last.at.duration_since(first.at));
+        Self { rate: copied / took.as_secs_f64() / 1e3, cpu: (last.cpu - first.cpu) / copied * 1e6 }
+    }
 }
 
 /// When a run has done its work.
@@ -63,7 +78,7 @@ impl Meter {
 
     fn watch(&self, child: &mut Child, goal: Goal<'_>) -> Result<Cost, Failure> {
         let events_goal = i64::try_from(goal.events)?;
-        let mut first = None;
+        let (mut first, mut last) = (None, None);
         let (mut seen, mut progress, mut trouble) = (0, Instant::now(), None);
         loop {
             if let Some(status) = child.try_wait()? {
@@ -75,26 +90,21 @@ impl Meter {
                 trouble = Some(failure);
                 seen
             });
-            let now = Instant::now();
+            let at = Instant::now();
+            if events >= events_goal {
+                let (Some(first), Some(last)) = (first, last) else {
+                    return Err(format!("{events_goal} events are too few: they were there at the second look").into());
+                };
+                return Ok(Cost::between(first, last));
+            }
             if events > seen {
-                (seen, progress) = (events, now);
+                (seen, progress) = (events, at);
+                let look = Look { at, events, cpu: cpu_seconds(child.id())? };
+                // The last of the events wait for a commit that is not due yet: they are left out.
+                if first.is_some() { last = Some(look) } else { first = Some(look) }
             } else if progress.elapsed() > PATIENCE {
                 let trouble = trouble.map(|failure| format!(" ({failure})")).unwrap_or_default();
                 return Err(format!("no progress after {seen} of {events_goal} events{trouble}").into());
-            }
-            if events > 0 {
-                let cpu = cpu_seconds(child.id())?;
-                let (begun, events_then, cpu_then) = *first.get_or_insert((now, events, cpu));
-                if events >= events_goal {
-                    if events == events_then {
-                        return Err(
-                            format!("{events_goal} events are too few: they were there at the first look").into()
-                        );
-                    }
-                    let copied = (events - events_then) as f64;
-                    let seconds = now.duration_since(begun).as_secs_f64();
-                    return Ok(Cost { rate: copied / seconds / 1e3, cpu: (cpu - cpu_then) / copied * 1e6 });
-                }
             }
             std::thread::sleep(LOOK_INTERVAL);
         }

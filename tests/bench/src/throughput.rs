@@ -20,8 +20,11 @@ const LOOP: &str = "copy_loop::";
 /// What copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
+    /// The loop, at least once.
     Loop,
-    /// At least once, as the loop.
+    /// The loop, exactly once.
+    LoopExactlyOnce,
+    /// The router, at least once.
     Router,
     /// The router, exactly once.
     ExactlyOnce,
@@ -175,7 +178,7 @@ impl<'a> Bench<'a> {
         output: &str,
     ) -> Result<Command, Failure> {
         let Self { options, input, letters, .. } = self;
-        if program != Program::Loop {
+        if matches!(program, Program::Router | Program::ExactlyOnce) {
             let guarantee = if program == Program::ExactlyOnce { "exactly-once" } else { "at-least-once" };
             // Another route each time: one that moves to another group goes on where the former one stood.
             let route = format!(
@@ -186,6 +189,7 @@ impl<'a> Bench<'a> {
         }
         let mut command = launched(launcher, &options.program("copy-loop"));
         command.args([options.servers()?, group, input, output]).args(header.then_some("--header"));
+        command.args((program == Program::LoopExactlyOnce).then_some("--exactly-once"));
         Ok(command)
     }
 }

@@ -1,5 +1,5 @@
-//! What is changed of answers: the addresses of brokers, or that what was written failed. Of addresses, those that say where brokers are begin with it, so that what
-//! follows is passed on as it is.
+//! What is changed of answers: the addresses of brokers, or that what was written failed. Of addresses, those that say where
+//! brokers are begin with it, so that what follows is passed on as it is.
 
 use std::io;
 

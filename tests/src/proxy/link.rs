@@ -12,6 +12,14 @@ use super::{ApiKey, LOOK_INTERVAL, Passage, Shared, Side, answer};
 /// How long the broker may take to answer what was released after its client had gone.
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// A request, as its head says.
+#[derive(Debug, Clone)]
+struct Asked {
+    key: ApiKey,
+    version: i16,
+    client_id: String,
+}
+
 /// A connection of a client, and the one to the broker that stands for it.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -19,7 +27,7 @@ pub(super) struct Link {
     client: TcpStream,
     server: TcpStream,
     /// Requests without an answer so far, by their correlation ids.
-    asked: Mutex<HashMap<i32, (ApiKey, i16)>>,
+    asked: Mutex<HashMap<i32, Asked>>,
     swallowed: AtomicBool,
 }
 
@@ -60,16 +68,16 @@ impl Link {
         self.swallowed.load(Ordering::Relaxed)
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<i32, (ApiKey, i16)>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<i32, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn requests(&self, shared: &Shared) -> io::Result<()> {
         while let Some(frame) = read(&self.client)? {
-            let (kind, correlation) = head(&frame)?;
-            match shared.pass(Side::Request, kind.0, frame.len()) {
+            let (correlation, asked) = head(&frame)?;
+            match shared.pass(Side::Request, asked.key, &asked.client_id, frame.len()) {
                 Passage::Through => {
-                    self.asked().insert(correlation, kind);
+                    self.asked().insert(correlation, asked);
                     write(&self.server, &frame)?;
                 }
                 Passage::Swallowed => self.swallowed.store(true, Ordering::Relaxed),
@@ -83,9 +91,9 @@ impl Link {
     fn answers(&self, shared: &Arc<Shared>) -> io::Result<()> {
         while let Some(frame) = read(&self.server)? {
             let correlation = i32::from_be_bytes(*frame.first_chunk().ok_or(io::ErrorKind::InvalidData)?);
-            let asked = self.asked().get(&correlation).copied();
-            let (key, version) = asked.ok_or(io::ErrorKind::InvalidData)?;
-            let passage = shared.pass(Side::Answer, key, frame.len());
+            let asked = self.asked().get(&correlation).cloned();
+            let Asked { key, version, client_id } = asked.ok_or(io::ErrorKind::InvalidData)?;
+            let passage = shared.pass(Side::Answer, key, &client_id, frame.len());
             self.asked().remove(&correlation);
             match passage {
                 Passage::Through => {
@@ -107,8 +115,8 @@ impl Link {
     fn wait_for_answers(&self) {
         let end = Instant::now() + LAST_ANSWER_WITHIN;
         let is_open = || {
-            self.asked().values().any(|(key, _)| {
-                matches!(key, ApiKey::EndTxn | ApiKey::TxnOffsetCommit | ApiKey::Produce | ApiKey::OffsetCommit)
+            self.asked().values().any(|asked| {
+                matches!(asked.key, ApiKey::EndTxn | ApiKey::TxnOffsetCommit | ApiKey::Produce | ApiKey::OffsetCommit)
             })
         };
         while is_open() && Instant::now() < end {
@@ -134,9 +142,12 @@ fn write(mut stream: &TcpStream, frame: &[u8]) -> io::Result<()> {
     stream.write_all(&[&length.to_be_bytes(), frame].concat())
 }
 
-/// What a request is, in which version, and its correlation id.
-fn head(frame: &[u8]) -> io::Result<((ApiKey, i16), i32)> {
-    let [k0, k1, v0, v1, c @ ..] = frame.first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
+/// The correlation id of a request, and what it is.
+fn head(frame: &[u8]) -> io::Result<(i32, Asked)> {
+    let ([k0, k1, v0, v1, c @ .., l0, l1], rest) = frame.split_first_chunk::<10>().ok_or(io::ErrorKind::InvalidData)?;
     let key = ApiKey::try_from(i16::from_be_bytes([*k0, *k1])).map_err(|()| io::ErrorKind::InvalidData)?;
-    Ok(((key, i16::from_be_bytes([*v0, *v1])), i32::from_be_bytes(*c)))
+    // A client without an id has a negative length.
+    let length = usize::try_from(i16::from_be_bytes([*l0, *l1])).unwrap_or(0);
+    let client_id = String::from_utf8_lossy(rest.get(..length).ok_or(io::ErrorKind::InvalidData)?).into_owned();
+    Ok((i32::from_be_bytes(*c), Asked { key, version: i16::from_be_bytes([*v0, *v1]), client_id }))
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use kafka_protocol::ResponseError;
 pub use kafka_protocol::messages::ApiKey;
 
 use self::link::Link;
@@ -120,33 +121,34 @@ impl Proxy {
     /// Holds the next so many requests of a kind back, or their answers, until they are released; they go to where they were
     /// meant to go then, though who waited for them may have gone.
     pub fn hold(&self, side: Side, key: ApiKey, times: usize) -> Held {
-        self.add(side, key, 0, times, What::Hold)
+        self.add(Rule::new(side, key, times, What::Hold))
     }
 
-    /// As [`Self::hold`], of all but the next few.
+    /// As [`Self::hold`], of all but the next few of each client, which are told apart by their ids: a slow one has its few as
+    /// well.
     pub fn hold_all_but(&self, spared: usize, side: Side, key: ApiKey) -> Held {
-        self.add(side, key, spared, usize::MAX, What::Hold)
+        self.add(Rule::of_each((side, key), spared, usize::MAX, What::Hold))
     }
 
     /// The next so many requests of a kind, or their answers, come so much later.
     pub fn delay_each(&self, side: Side, key: ApiKey, times: usize, delay: Duration) -> Held {
-        self.add(side, key, 0, times, What::Delay(delay))
+        self.add(Rule::new(side, key, times, What::Delay(delay)))
     }
 
     /// Loses the next so many requests of a kind, or their answers, with their connection.
     pub fn lose(&self, side: Side, key: ApiKey, times: usize) -> Held {
-        self.add(side, key, 0, times, What::Lose)
+        self.add(Rule::new(side, key, times, What::Lose))
     }
 
-    /// The answers to the next so many requests to write say of every partition that it failed with this code. The broker has
-    /// written what they were about.
-    pub fn fail(&self, key: ApiKey, times: usize, code: i16) -> Held {
+    /// The answers to the next so many requests to write of each client say of every partition that it failed so. The broker
+    /// has written what they were about.
+    pub fn fail(&self, key: ApiKey, each: usize, error: ResponseError) -> Held {
         assert_eq!(key, ApiKey::Produce, "of other answers the errors are not known");
-        self.add(Side::Answer, key, 0, times, What::Fail(code))
+        self.add(Rule::of_each((Side::Answer, key), 0, each, What::Fail(error.code())))
     }
 
-    fn add(&self, side: Side, key: ApiKey, spared: usize, times: usize, what: What) -> Held {
-        let rule = Arc::new(Rule::new(side, key, spared, times, what));
+    fn add(&self, rule: Rule) -> Held {
+        let rule = Arc::new(rule);
         self.shared.state().rules.push(Arc::clone(&rule));
         Held(rule)
     }
@@ -241,7 +243,7 @@ impl Shared {
     }
 
     /// Waits until a frame may go on, if it may.
-    fn pass(&self, side: Side, key: ApiKey, bytes: usize) -> Passage {
+    fn pass(&self, side: Side, key: ApiKey, client_id: &str, bytes: usize) -> Passage {
         let (rule, wait) = {
             let mut state = self.state();
             if state.silent {
@@ -249,7 +251,7 @@ impl Shared {
                 return Passage::Swallowed;
             }
             let wait = state.wait(bytes);
-            (state.rules.iter().find(|rule| rule.takes(side, key)).cloned(), wait)
+            (state.rules.iter().find(|rule| rule.takes(side, key, client_id)).cloned(), wait)
         };
         std::thread::sleep(wait);
         let passage = rule.map_or(Passage::Through, |rule| rule.pass(|| self.stopped.load(Ordering::Relaxed)));

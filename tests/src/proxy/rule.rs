@@ -1,7 +1,8 @@
 //! What is to happen to single requests, or to their answers.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{ApiKey, LOOK_INTERVAL, Passage};
@@ -31,27 +32,46 @@ pub(super) struct Rule {
     side: Side,
     key: ApiKey,
     what: What,
-    /// How many pass before.
-    spared: AtomicUsize,
+    /// How many pass before, of each client.
+    spared: usize,
+    /// How many it takes after those, of each client.
+    each: usize,
+    /// How many of both there were, by the clients' ids.
+    seen: Mutex<HashMap<String, usize>>,
     left: AtomicUsize,
     met: AtomicUsize,
     released: AtomicBool,
 }
 
 impl Rule {
-    pub(super) fn new(side: Side, key: ApiKey, spared: usize, times: usize, what: What) -> Self {
-        let [spared, left, met] = [spared, times, 0].map(AtomicUsize::new);
-        Self { side, key, what, spared, left, met, released: AtomicBool::new(false) }
+    /// For the next so many frames, whoever sends them.
+    pub(super) fn new(side: Side, key: ApiKey, times: usize, what: What) -> Self {
+        let [left, met] = [times, 0].map(AtomicUsize::new);
+        let (spared, each) = (0, usize::MAX);
+        Self { side, key, what, spared, each, seen: Mutex::default(), left, met, released: AtomicBool::new(false) }
     }
 
-    /// Whether the rule is for such a frame, which it then has taken.
-    pub(super) fn takes(&self, side: Side, key: ApiKey) -> bool {
+    /// For so many frames of each client, once so many of that one have passed.
+    pub(super) fn of_each((side, key): (Side, ApiKey), spared: usize, each: usize, what: What) -> Self {
+        Self { spared, each, ..Self::new(side, key, usize::MAX, what) }
+    }
+
+    /// Whether the rule is for such a frame of a client, which it then has taken.
+    pub(super) fn takes(&self, side: Side, key: ApiKey, client_id: &str) -> bool {
         let is_meant = self.side == side && self.key == key && !self.released.load(Ordering::Acquire);
-        let less = |left: usize| left.checked_sub(1);
-        if is_meant && self.spared.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok() {
+        if !is_meant || !self.is_due(client_id) {
             return false;
         }
-        is_meant && self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+        let less = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+    }
+
+    /// Whether another frame of a client's is neither spared nor one too many.
+    fn is_due(&self, client_id: &str) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.entry(client_id.to_owned()).or_default();
+        *seen += 1;
+        *seen > self.spared && *seen - self.spared <= self.each
     }
 
     /// What becomes of a frame that was taken, once that is known.

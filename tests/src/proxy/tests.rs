@@ -125,6 +125,33 @@ fn a_request_that_is_held_comes_once_it_is_released() {
 }
 
 #[test]
+fn a_few_of_each_client_are_spared() {
+    let (broker, proxy, topic) = setting();
+    let held = proxy.hold_all_but(2, Side::Request, ApiKey::Produce);
+    let send = |client_id: &str, number: usize| {
+        let mut client = records::client(proxy.servers());
+        let producer: rdkafka::producer::BaseProducer =
+            client.set("client.id", client_id).create().expect("a producer");
+        let value = number.to_string();
+        producer.send(rdkafka::producer::BaseRecord::<(), str>::to(&topic).payload(&value)).expect("room");
+        rdkafka::producer::Producer::flush(&producer, DEADLINE).expect("it comes");
+    };
+    // A client that comes again has none but its own.
+    for (number, client_id) in ["a", "a", "b", "b"].into_iter().enumerate() {
+        send(client_id, 10 + number);
+    }
+    assert_eq!((broker.consume_all(&topic).len(), held.met()), (14, 0));
+    std::thread::scope(|scope| {
+        let last = scope.spawn(|| send("a", 14));
+        held.wait();
+        assert_eq!(broker.consume_all(&topic).len(), 14);
+        held.release();
+        last.join().expect("no panic");
+    });
+    assert_eq!(broker.consume_all(&topic).len(), 15);
+}
+
+#[test]
 fn a_held_request_comes_though_its_client_has_gone() {
     let (broker, proxy, topic) = setting();
     let held = proxy.hold(Side::Request, ApiKey::Produce, 1);

@@ -6,7 +6,7 @@ use midplane::data::engine::{LaneId, Seq};
 use super::broker::LETTER;
 use super::env::Env;
 use super::host::Host;
-use super::lane::Lane;
+use super::lane::{Lane, Prepared};
 use super::script::Behaviour;
 
 /// The breaker of one route, for the lanes of one host.
@@ -32,7 +32,7 @@ fn too_many(policy: &Policy) -> usize {
 
 impl Host {
     /// An event goes on: those that are open must have let it, and the others count it.
-    pub(super) fn pass_breakers(&mut self, id: LaneId, seq: Seq, offset: i64, letters: &[usize], env: &mut Env) {
+    pub(super) fn pass_breakers(&mut self, id: LaneId, seq: Seq, offset: i64, failed: &[usize], env: &mut Env) {
         let lane = self.lanes[id.0 as usize].as_mut().expect("the lane is assigned");
         let new = lane.counted.insert(offset);
         if lane.skips.contains(&seq) {
@@ -46,7 +46,7 @@ impl Host {
                 continue;
             };
             let breaker = &mut self.breakers[route];
-            let failed = letters.contains(&route);
+            let failed = failed.contains(&route);
             if breaker.open {
                 assert!(probes && !failed, "event {offset} passes route {route}, whose breaker is open");
                 closed.push(route);
@@ -57,7 +57,7 @@ impl Host {
             }
             breaker.outcomes.push(failed);
             let failures = breaker.failures(&policy, false);
-            assert!(failures < too_many(&policy), "{failures} of the last events of route {route} have letters");
+            assert!(failures < too_many(&policy), "{failures} of the last events of route {route} failed");
         }
         for route in closed {
             env.stats.probes += 1;
@@ -98,8 +98,9 @@ impl Host {
     }
 }
 
-/// The routes that an event has letters of.
-pub(super) fn letters(lane: &Lane, seq: Seq) -> Vec<usize> {
-    let messages = &lane.prepared[&seq].messages;
-    messages.iter().filter(|message| message.part == LETTER).map(|message| message.route).collect()
+/// The routes that an event failed on for good: those with letters, and those that drop it.
+pub(super) fn failed(lane: &Lane, seq: Seq) -> Vec<usize> {
+    let Prepared { messages, dropped, .. } = &lane.prepared[&seq];
+    let letters = messages.iter().filter(|message| message.part == LETTER).map(|message| message.route);
+    letters.chain(dropped.iter().copied()).collect()
 }

@@ -120,13 +120,13 @@ impl Host {
             count = self.lane(id).prepared.len() as u32;
         }
         for seq in first..first + u64::from(count) {
-            let letters = super::breaker::letters(self.lane(id), seq);
+            let failed = super::breaker::failed(self.lane(id), seq);
             let offset = self.lane(id).hand[0].1;
-            self.pass_breakers(id, seq, offset, &letters, env);
+            self.pass_breakers(id, seq, offset, &failed, env);
             let lane = self.lane(id);
             let skipped = lane.skips.contains(&seq);
             assert!(!skipped || lane.failing.contains_key(&seq) || lane.prepared[&seq].messages.is_empty());
-            let Prepared { mut messages, unresolved } = lane.prepared.remove(&seq).expect("it was answered");
+            let Prepared { mut messages, unresolved, .. } = lane.prepared.remove(&seq).expect("it was answered");
             assert!(unresolved.is_empty() || past_stop, "event {seq} is emitted without routes {unresolved:?}");
             let (next, offset) = lane.hand.pop_front().expect("it is in hand");
             assert_eq!(next, seq, "events are emitted in order");
@@ -140,10 +140,8 @@ impl Host {
                 }
                 messages.retain(|message| message.part != LETTER);
             }
-            if !messages.is_empty() {
-                let messages = VecDeque::from(messages);
-                self.lane(id).outbox.push_back(Emitted { seq, offset, messages, begun: false });
-            }
+            let messages = VecDeque::from(messages);
+            self.lane(id).outbox.push_back(Emitted { seq, offset, messages, begun: false });
         }
     }
 
@@ -198,6 +196,7 @@ impl Host {
             lane.ledger.rewound(offset, partition);
         }
         assert!(env.now >= lane.parked_until, "the lane goes on before its time");
+        lane.outbox.retain(|event| event.begun || !event.messages.is_empty());
         assert!(lane.hand.is_empty() && lane.outbox.is_empty(), "nothing is left of what was before");
         lane.ledger.resumed(offset);
         lane.may_probe |= lane.waits_for.take().is_some();

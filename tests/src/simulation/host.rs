@@ -95,6 +95,7 @@ impl Host {
             commit_interval: COMMIT_INTERVAL,
             revoke_timeout,
             blocked_wait: Duration::from_millis(30),
+            events_max: [2, 10, usize::MAX][env.random.below(3)],
             transaction_timeout: TRANSACTION_TIMEOUT,
             failed_wait: BACKOFF,
             seed: env.random.bits(),
@@ -242,6 +243,10 @@ impl Host {
         {
             let (seq, offset) = (event.seq, event.offset);
             let Some(message) = event.messages.pop_front() else {
+                // There has to be room before each event is looked at, also before those that produce nothing.
+                if !event.begun && self.queues.iter().any(|queue| queue.len() >= QUEUE_MAX) {
+                    return self.wait_for_queue(id, seq, offset, env) || progress;
+                }
                 lane.outbox.pop_front();
                 continue;
             };
@@ -271,7 +276,8 @@ impl Host {
         lane.blocked_since = None;
         let begun = lane.outbox.front().is_some_and(|event| event.begun);
         lane.outbox.clear();
-        lane.ledger.truncated(offset);
+        // What produces nothing is settled as soon as it is emitted.
+        lane.ledger.truncated(offset.max(lane.ledger.settled()));
         env.stats.blocked += 1;
         self.step(Input::Blocked { lane: id, seq, begun }, env);
         true

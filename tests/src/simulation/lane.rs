@@ -65,6 +65,8 @@ pub(super) struct Prepared {
     pub(super) messages: Vec<Message>,
     /// Routes that failed, and have neither a letter nor leave to drop the event.
     pub(super) unresolved: Vec<usize>,
+    /// Routes that failed, and drop the event.
+    pub(super) dropped: Vec<usize>,
 }
 
 /// An event that was emitted.

@@ -23,7 +23,7 @@ pub(super) fn run(
     let (partition, known) = (lane.partition, failures.len());
     let events = &env.broker.partitions[partition].events;
     let event = events.partition_point(|event| event.offset < offset);
-    let mut prepared = Prepared { messages: Vec::new(), unresolved: Vec::new() };
+    let mut prepared = Prepared { messages: Vec::new(), unresolved: Vec::new(), dropped: Vec::new() };
     for (route, behaviour) in events[event].behaviours.iter().enumerate() {
         let calls = lane.calls.entry((offset, route)).or_default();
         *calls += 1;
@@ -51,10 +51,9 @@ pub(super) fn run(
                 prepared.messages.extend((0..count).map(message));
             }
             Err(on) => {
-                if !matches!(on, OnFailure::Drop) {
-                    prepared.unresolved.push(route);
-                    lane.failing.entry(seq).or_default().push(route);
-                }
+                let drops = matches!(on, OnFailure::Drop);
+                if drops { &mut prepared.dropped } else { &mut prepared.unresolved }.push(route);
+                lane.failing.entry(seq).or_default().push(route);
                 failures.push(RouteFailure { event: index, route: numbers[route], on });
             }
         }

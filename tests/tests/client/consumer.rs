@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use midplane::kafka::{Code, Entry, Happening, Outgoing, OwnedHeaders, Partition, Report};
+use midplane::kafka::{Code, Consumer, Entry, Happening, Outgoing, OwnedHeaders, Partition, Report};
 use midplane_tests::{Broker, on_each_broker};
 
 use crate::member::Member;
-use crate::{PATIENCE, TICK, numbered, producer, until, values, write};
+use crate::{PATIENCE, TICK, consumer_settings, in_time, numbered, producer, until, values, write};
 
 /// Whether the record of a number has headers; of both kinds some have a value, and some none.
 fn has_headers(number: i32) -> bool {
@@ -202,6 +202,55 @@ on_each_broker!(
         second.leave();
     }
 );
+
+on_each_broker!(
+    fn a_member_that_is_dropped_with_a_question_open_ends(broker: &Broker) {
+        let topic = broker.topic("asked", 2);
+        let settings = consumer_settings(broker, &broker.unique("group"));
+        in_time(move || {
+            let join = || {
+                let consumer = Consumer::new(&settings).expect("settings");
+                consumer.subscribe([&*topic]).expect("subscribed");
+                consumer
+            };
+            let mut asked = join();
+            assigned(&mut asked);
+            drop(asked);
+
+            let mut asked = join();
+            let all = assigned(&mut asked);
+            take(&mut asked, &all);
+            let mut other = join();
+            until("a partition is taken away", || {
+                if let Some(Happening::Assign(partitions)) = other.poll(TICK) {
+                    take(&mut other, &partitions);
+                }
+                matches!(asked.poll(TICK), Some(Happening::Revoke { .. })).then_some(())
+            });
+            drop(asked);
+            until("the other one is given some", || match other.poll(TICK) {
+                Some(Happening::Assign(partitions)) => {
+                    take(&mut other, &partitions);
+                    (!partitions.is_empty()).then_some(())
+                }
+                _ => None,
+            });
+        });
+    }
+);
+
+/// What a member is given first.
+fn assigned(consumer: &mut Consumer) -> Vec<Partition> {
+    until("partitions come", || match consumer.poll(TICK) {
+        Some(Happening::Assign(partitions)) if !partitions.is_empty() => Some(partitions),
+        _ => None,
+    })
+}
+
+fn take(consumer: &mut Consumer, partitions: &[Partition]) {
+    let positions = partitions.iter().map(|(topic, partition)| (&**topic, *partition, 0));
+    consumer.assign(positions).expect("assigned");
+}
 
 /// The next round of a group comes to its end: nobody is waited for who isn't there any more.
 fn assert_goes_on(broker: &Broker, group: &str, topic: &str, stays: &mut Member) {

@@ -7,6 +7,7 @@ mod start;
 mod topics;
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use midplane::kafka::{
@@ -56,6 +57,14 @@ pub(crate) fn consumer_settings(broker: &Broker, group: &str) -> ConsumerSetting
         client_id: broker.unique("member"),
         buffer_bytes: 8 << 20,
     }
+}
+
+/// Does what may never end, and gives up on that.
+pub(crate) fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(work())));
+    // Longer than what waits in it, which knows for what.
+    done.recv_timeout(PATIENCE + Duration::from_secs(30)).expect("it ends")
 }
 
 pub(crate) fn outgoing(partition: i32, key: &str, value: &str) -> Outgoing<'static> {

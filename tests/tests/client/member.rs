@@ -88,9 +88,15 @@ impl Member {
         match happening {
             Happening::Assign(partitions) => {
                 self.rounds += 1;
-                let positions =
-                    start::positions(&mut self.consumer, &partitions, &HashMap::new(), |_| String::new(), PATIENCE)
-                        .expect("positions");
+                let positions = start::positions(
+                    &mut self.consumer,
+                    &partitions,
+                    &HashMap::new(),
+                    |_| String::new(),
+                    true,
+                    PATIENCE,
+                )
+                .expect("positions");
                 let begin = self.begin;
                 let places = positions.iter().map(|at| (&*at.topic, at.partition, begin.unwrap_or(at.offset)));
                 self.consumer.assign(places).expect("assigned");

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use midplane::kafka::{Code, Entry, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, Report};
+use midplane::kafka::{Code, Entry, Error, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, Report};
 use midplane_tests::on_each_broker;
+use midplane_tests::proxy::{ApiKey, Proxy, ResponseError};
 
 use crate::member::Member;
 use crate::{PATIENCE, TICK, outgoing, producer, producer_settings, until};
@@ -94,6 +95,36 @@ fn a_full_buffer_is_said_before_and_what_is_given_up_is_reported() {
         Err(ProduceError::TooLarge)
     );
 }
+
+on_each_broker!(
+    fn a_producer_that_is_dropped_while_its_requests_fail_leaves_the_process_whole(broker: &Broker) {
+        // Each time answers fall into the few microseconds in which the client's threads end one after the other, or don't.
+        const ROUNDS: u32 = 20;
+        const PARTITIONS: i32 = 16;
+        let topic = broker.topic("desync", PARTITIONS);
+        let proxy = Proxy::start(broker.servers());
+        let failing = proxy.fail(ApiKey::Produce, usize::MAX, ResponseError::OutOfOrderSequenceNumber);
+        for _ in 0..ROUNDS {
+            let transactional_id = Some(broker.unique("desync"));
+            let mut producer =
+                Producer::new(&ProducerSettings { transactional_id, ..producer_settings(proxy.servers()) })
+                    .expect("settings");
+            producer.init_transactions(PATIENCE).expect("the name is nobody's");
+            producer.begin_transaction().expect("none is open");
+            let topic = producer.topic(&topic).expect("a name");
+            let mut fatal = None;
+            while fatal.is_none() {
+                for partition in 0..PARTITIONS {
+                    // Refused once it has failed.
+                    let _ = producer.produce(topic, outgoing(partition, "k", "v"), &mut None);
+                }
+                fatal = producer.poll(TICK, &mut |_| {}).err();
+            }
+            assert!(matches!(fatal, Some(Error::Fatal { .. })), "{fatal:?}");
+        }
+        assert!(failing.met() >= ROUNDS as usize);
+    }
+);
 
 /// The embedded broker has one limit for all topics.
 mod a_record_that_the_broker_refuses_is_reported_alone {

@@ -77,7 +77,9 @@ on_each_broker!(
         let place = |letter: &Value| format!("{letters}/{}/{}", letter["partition"], letter["offset"]);
         let (one, other) = (place(&shown[0]), place(&shown[1]));
         assert_eq!(open(&case, &[&one, &other]), 2);
-        assert_eq!(open(&case, &[&one, &other, "--route", "second"]), 0);
+        let none = case.dlq(&["redrive", &one, &other, "--route", "second"]);
+        assert_eq!(none.code, Some(1), "{}", none.stdout);
+        assert!(none.stderr.contains("no letter at `"), "{}", none.stderr);
 
         // What is chosen is redriven, and no other letter.
         case.install("identity", &built("identity"));

@@ -24,7 +24,8 @@ on_each_broker!(
         for kill in 1..=KILLS {
             // Slow enough to be met in its work: a part of it is on its way each tenth of a second.
             let mut child = case.spawn_redrive(&[&fixed[..], &["--rate", "1500/s"]].concat());
-            let target = LETTERS * kill / (KILLS + 1);
+            // The last time half of them are left, however slow this is to look.
+            let target = LETTERS * kill / (2 * KILLS);
             wait_until("some more of it is on its way", DEADLINE, || case.len("out") > target as i64);
             child.kill().expect("a process of ours");
             let ended = child.wait().expect("a process of ours");

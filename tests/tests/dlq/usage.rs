@@ -42,7 +42,14 @@ on_each_broker!(
         stop(host);
         let letters = case.name("letters");
         check(&case.dlq(&["list", "--topic", "nowhere"]), 1, "no topic `nowhere`");
-        check(&case.dlq(&["show", &format!("{letters}/0/99")]), 1, &format!("no letter at `{letters}/0/99`"));
+        let [there, missing] = [0, 99].map(|offset| format!("{letters}/0/{offset}"));
+        for command in [&["show"][..], &["redrive"], &["redrive", "--execute"]] {
+            check(&case.dlq(&[command, &[&there, &missing]].concat()), 1, &format!("no letter at `{missing}`"));
+        }
+        assert_eq!(case.counts(), (1, 0), "nothing is redriven then");
+        let other = case.dlq(&["redrive", "--route", "tpyo", "--execute"]);
+        assert_eq!(other.code, Some(0), "{}", other.stderr);
+        assert!(other.stderr.contains("the config has no route `tpyo`"), "{}", other.stderr);
         let nothing = case.dlq(&["show", "--kind", "loop"]);
         assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
         assert!(nothing.stderr.contains("no letters are meant"), "{}", nothing.stderr);

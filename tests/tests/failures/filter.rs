@@ -2,7 +2,7 @@
 
 use midplane_tests::on_each_broker;
 
-use crate::case::{Case, Expected, orders, texts};
+use crate::case::{Case, Expected, orders, stop, texts};
 
 const CONFIG: &str = r#"
 [routes.letters]
@@ -43,7 +43,14 @@ on_each_broker!(
         let (large, small, absent) = (r#"{"amount": 2000}"#, r#"{"amount": 5}"#, r#"{"other": 1}"#);
         let (text, broken) = (r#"{"amount": "a lot"}"#, r#"{"amount": 2000"#);
         case.produce("in", orders(0, &[large, small, text, absent, broken, large]));
-        case.run();
+        let host = case.folder.start();
+        case.wait_for_end();
+        let numbers = host.get("/metrics").body;
+        for (result, count) in [("matched", 2), ("not-matched", 1), ("absent", 1), ("error", 2)] {
+            let line = format!("midplane_filtered_events_total{{route=\"drops\",result=\"{result}\"}} {count}");
+            assert!(numbers.lines().any(|found| found == line), "{line}: {numbers}");
+        }
+        stop(host);
 
         assert_eq!(texts(&case.all("out-letters")), [large, large]);
         assert_eq!(texts(&case.all("out-drops")), [large, large]);

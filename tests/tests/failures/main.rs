@@ -11,5 +11,6 @@ mod origin;
 mod permanent;
 mod poison;
 mod size;
+mod stack;
 mod stop;
 mod transient;

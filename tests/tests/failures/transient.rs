@@ -2,7 +2,7 @@
 
 use midplane_tests::on_each_broker;
 
-use crate::case::{Case, Expected, FAULTY, orders, origin, texts};
+use crate::case::{Case, Expected, FAULTY, orders, origin, stop, texts};
 
 /// Four attempts, with waits of these lengths.
 fn config(first: &str, max: &str) -> String {
@@ -18,7 +18,11 @@ on_each_broker!(
         case.create("out", 1);
         case.produce("in", orders(0, &["ok 1", "transient:3", "ok 2", "transient:2", "ok 3"]));
         case.produce("in", orders(1, &["ok 4", "ok 5", "ok 6"]));
-        case.run();
+        let host = case.folder.start();
+        case.wait_for_end();
+        let retried = "midplane_retried_events_total{route=\"faulty\",plugin=\"faulty\"} 3";
+        assert!(host.get("/metrics").body.lines().any(|line| line == retried), "{}", host.get("/metrics").body);
+        stop(host);
 
         let outputs = case.all("out");
         let of =

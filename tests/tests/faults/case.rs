@@ -14,7 +14,8 @@ use rustix::process::Signal;
 
 /// Events that are sent at a time.
 pub(crate) const EVENTS: usize = 1000;
-/// Events of a pile, and how many answers to fetches come through while there is one: each has a twentieth of it at most.
+/// Events of a pile, and how many answers to fetches come through to each group while there is one: each has a twentieth of it
+/// at most.
 pub(crate) const PILE: usize = 6000;
 const FETCHES: usize = 12;
 /// Small fetches: a batch of each partition at a time.

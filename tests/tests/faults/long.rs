@@ -25,7 +25,7 @@ const KILLS_VARIABLE: &str = "MIDPLANE_TEST_KILLS";
 /// Faults of one round, on topics of its own.
 const FAULTS: usize = 5;
 /// Rounds of kills that go on at once: most of a kill is waiting until the dead member is missed.
-const ROUNDS_OF_KILLS: usize = 3;
+const ROUNDS_OF_KILLS: usize = 6;
 /// How soon that is, in milliseconds.
 const KILLED_SESSION_MS: u64 = 2000;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use midplane_tests::on_each_broker;
 use midplane_tests::payments::{Payments, Setup};
 use midplane_tests::proxy::{ApiKey, Proxy, Side};
 use midplane_tests::wait::{DEADLINE, wait_until};
+use midplane_tests::{http, on_each_broker};
 
 use crate::case::{Case, both, exactly_once};
 
@@ -42,6 +42,33 @@ on_each_broker!(
         case.pile_up();
         case.be_away_for(OUTAGE);
         assert!(case.proxy.tally().refused > 0);
+        case.finish();
+    }
+);
+
+on_each_broker!(
+    fn orders_while_a_broker_is_away(broker: &Broker) {
+        let mut case = Case::start(broker, both());
+        case.payments.interrupted();
+        case.proxy.refuse();
+        assert!(case.proxy.cut() > 0, "nobody was connected");
+        // What needs the broker is refused, and nothing waits for it: not for what doesn't, either.
+        let interval = "commit_interval = \"50ms\"\n            guarantee";
+        case.folder.write(&case.payments.config().replace("guarantee", interval));
+        let order = |path: &str| http::post(&case.host.admin(), path, "").expect("an answer");
+        let refused = order("/api/v1/reload");
+        assert_eq!(refused.code, 504, "{}", refused.body);
+        assert!(refused.body.contains("no answer from the broker"), "{}", refused.body);
+        let route = case.payments.groups().next().expect("a route is named after its group").to_owned();
+        for hand in ["pause", "resume"] {
+            assert_eq!(order(&format!("/api/v1/routes/{route}/{hand}")).code, 200);
+        }
+        wait_until("it is said", DEADLINE, || case.host.get("/readyz").body.contains("the broker does not answer"));
+        case.proxy.heal();
+        wait_until("the reload is made up for", DEADLINE, || {
+            case.host.get("/api/v1/generation").json()["generation"] == 2
+        });
+        case.work();
         case.finish();
     }
 );
@@ -104,7 +131,7 @@ on_each_broker!(
         case.proxy.throttle(300_000);
         case.work();
         case.payments.wait_past(before);
-        assert!(case.proxy.tally().throttled > 20, "{:?}", case.proxy.tally());
+        wait_until("frames wait for the line", DEADLINE, || case.proxy.tally().throttled > 20);
         case.finish();
     }
 );

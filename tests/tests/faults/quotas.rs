@@ -32,7 +32,7 @@ mod a_host_that_is_beyond_its_quotas {
                 let is_counted = || throttled(&case.host, group, client) > 0.0;
                 wait_until("the metrics say that the broker holds a client back", DEADLINE, is_counted);
                 let is_said = |entry: &Value| entry["shard"] == format!("{group}/0") && entry["client"] == client;
-                assert!(case.host.entries(SAID).iter().any(is_said), "the log says it");
+                wait_until("the log says it", DEADLINE, || case.host.entries(SAID).iter().any(is_said));
             }
             if client == "producer" {
                 // What is written at once is more than gets through while a transaction may take.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use midplane::config::model::Guarantee;
 use midplane_tests::on_each_broker;
 use midplane_tests::payments::Setup;
-use midplane_tests::proxy::{ApiKey, Side};
+use midplane_tests::proxy::{ApiKey, ResponseError, Side};
 use midplane_tests::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -14,8 +14,6 @@ use crate::case::{BOTH, Case, both};
 
 /// More than any test meets.
 const ALL: usize = usize::MAX;
-/// What a broker says that has lost what a producer wrote before: `OUT_OF_ORDER_SEQUENCE_NUMBER`.
-const OUT_OF_ORDER: i16 = 45;
 
 on_each_broker!(
     fn outputs_whose_answer_is_lost(broker: &Broker) {
@@ -29,7 +27,7 @@ on_each_broker!(
     fn outputs_that_the_broker_has_no_record_of(broker: &Broker) {
         let mut case = Case::start(broker, both());
         case.payments.interrupted();
-        case.proxy.fail(ApiKey::Produce, ALL, OUT_OF_ORDER);
+        case.proxy.fail(ApiKey::Produce, 1, ResponseError::OutOfOrderSequenceNumber);
         case.work();
         let replaced = || case.host.entries("The producer can't go on: it is replaced.");
         for guarantee in BOTH {

@@ -5,7 +5,7 @@ use midplane_tests::access::{self, Guarded};
 use midplane_tests::payments::Setup;
 use midplane_tests::wait::{DEADLINE, wait_until};
 use midplane_tests::{Broker, on_each_broker};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::case::{BOTH, Case, EVENTS, both, exactly_once};
 
@@ -75,9 +75,9 @@ mod outputs_that_are_forbidden {
         let alerts = case.payments.topics(Guarantee::ExactlyOnce)[1].clone();
         let is_guarded = access::forbid(broker.servers(), Guarded::Topic(&alerts));
         assert!(is_guarded, "this Kafka knows no rules of access: `cargo xtask kafka` runs one that does");
-        case.work();
         // Somebody has to see to it: until then the events wait, and none of them is a letter.
-        case.host.wait_for_entry("A message was not written: its event runs again.");
+        let said = || !case.host.entries("A message was not written: its event runs again.").is_empty();
+        case.payments.send_until("an output is refused", said);
         access::allow(broker.servers(), Guarded::Topic(&alerts));
         case.finish();
     }
@@ -94,13 +94,12 @@ mod commits_that_are_forbidden {
         let group = case.payments.groups().next().expect("one").to_owned();
         let is_guarded = access::forbid(broker.servers(), Guarded::Group(&group));
         assert!(is_guarded, "this Kafka knows no rules of access: `cargo xtask kafka` runs one that does");
-        case.work();
         let entries = || {
             let entries = case.host.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
             let lacks = format!("this host's user needs the right `Read` on the group `{group}`");
             entries.filter(|entry| entry["lacks"] == *lacks).collect::<Vec<_>>()
         };
-        wait_until("it is said", DEADLINE, || !entries().is_empty());
+        case.payments.send_until("it is said", || !entries().is_empty());
         case.payments.interrupted();
         access::allow(broker.servers(), Guarded::Group(&group));
         case.finish();
@@ -124,6 +123,9 @@ mod records_that_are_gone {
         case.start_again();
         let halted = "A partition can't be read on.";
         wait_until("both groups halt there", DEADLINE, || case.host.entries(halted).len() == 2);
+        let metrics = case.host.get("/metrics").body;
+        let counted = metrics.lines().filter(|line| line.starts_with("midplane_offsets_out_of_range_total{"));
+        assert_eq!(counted.filter(|line| line.ends_with(" 1")).count(), 2, "{metrics}");
         // Only there.
         let quarter = case.payments.sent() as i64 / 4;
         wait_until("all others go on", DEADLINE, || case.payments.total() > 2 * quarter);
@@ -131,6 +133,12 @@ mod records_that_are_gone {
         case.leave();
         case.folder.write(&case.payments.config().replace(HALT, "out_of_range = \"earliest\""));
         case.start_again();
+        case.payments.wait_settled();
+        let said = case
+            .host
+            .entries("The offset to read from is not in the log: the partition goes on elsewhere (`out_of_range`).");
+        let lost: Vec<_> = said.iter().map(|entry| (&entry["before"], &entry["lost"])).collect();
+        assert_eq!(lost, [(&json!(before - 50), &json!(50)); 2]);
         case.finish();
     }
 }

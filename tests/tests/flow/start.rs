@@ -45,6 +45,21 @@ on_each_broker!(
 );
 
 on_each_broker!(
+    fn settings_for_one_kind_of_client_are_no_news_from_the_others(broker: &Broker) {
+        let Route { input, output, letters, toml } = route(broker);
+        let client = "[broker]\nclient = { \"session.timeout.ms\" = \"6000\", \"compression.type\" = \"lz4\" }";
+        let folder = Folder::new(&format!("{}\n{toml}", broker.config().replacen("[broker]", client, 1)));
+        binary::run_in(folder.path(), &["topic", "create", &output, &letters], b"").success();
+        let host = folder.start();
+        broker.produce(&input, [Record::of("1")]);
+        assert_eq!(broker.consume(&output, 1)[0].text(), "1");
+        let news: Vec<_> = host.log().into_iter().filter(|line| line.contains("CONFWARN")).collect();
+        assert!(news.is_empty(), "{news:?}");
+        assert_eq!(host.stop(), Some(0));
+    }
+);
+
+on_each_broker!(
     fn topics_are_made_where_the_config_says_so(broker: &Broker) {
         let Route { input, output, letters, toml } = route(broker);
         let config = broker.config().replacen("[broker]", "[broker]\ncreate_topics = true", 1);
@@ -69,6 +84,21 @@ on_each_broker!(
         broker.create(&input, 1, &[]);
         broker.produce(&input, [Record::of("1")]);
         assert_eq!(broker.consume(&output, 1)[0].text(), "1");
+        assert_eq!(host.stop(), Some(0));
+    }
+);
+
+on_each_broker!(
+    fn a_host_one_of_whose_inputs_is_missing_is_ready_once_it_has_the_others(broker: &Broker) {
+        let (input, output) = (broker.topic("in", 1), broker.topic("out", 1));
+        let [missing, group] = ["missing", "start"].map(|stem| broker.unique(stem));
+        let route = format!(
+            "[routes.start]\nfrom = ['{missing}', '{input}']\nto = '{output}'\ngroup = '{group}'\nfailure = {{ dead_letter = \
+             '{output}' }}\n"
+        );
+        let folder = Folder::new(&format!("{}\n{route}", broker.config()));
+        let host = folder.start();
+        assert!(host.has_partitions(), "it is ready, and has none");
         assert_eq!(host.stop(), Some(0));
     }
 );

@@ -31,21 +31,23 @@ fn trips_and_recovers(broker: &Broker, guarantee: &str) {
         );
         assert!(view["message"].as_str().is_some_and(|text| !text.is_empty()) && view["until"].is_string(), "{view}");
     }
+    wait_until("its letters can be read", DEADLINE, || case.all(&case.letters).len() >= LETTERS);
     assert_eq!(case.all(&case.letters).len(), LETTERS, "the others wait");
     host.wait_for_entry(
         "Too much of a route fails: its group pauses where the route takes events, and tries one of each partition now and \
          then. Another version of its plugins, or `midplane route resume`, ends that.",
     );
-    assert!(metric(&host, "midplane_breaker_open{route=\"tried\"} 1"));
+    let open = || metric(&host, "midplane_breaker_open{route=\"tried\"} 1");
+    wait_until("the metrics say that the breaker is open", DEADLINE, open);
     let failed = "midplane_failed_events_total{route=\"tried\",plugin=\"subject\",kind=\"permanent\"} 4";
-    assert!(metric(&host, failed), "{}", host.get("/metrics").body);
+    wait_until("the metrics say what failed", DEADLINE, || metric(&host, failed));
     assert_eq!(host.get("/readyz").code, 200, "the host is ready all the same");
     let status = case.command(&["status"]).success();
     assert!(status.contains("too much of route tried fails") && status.contains("2 of 2 partitions"), "{status}");
 
     case.deploy("identity");
     case.wait_for_end();
-    assert!(!metric(&host, "midplane_breaker_open{route=\"tried\"} 1"));
+    wait_until("the metrics say that it is closed", DEADLINE, || !open());
     assert_eq!(host.stop(), Some(0));
     assert_eq!((case.all(&case.letters).len(), case.all(&case.output).len()), (LETTERS, 2 * EVENTS - LETTERS));
 }
@@ -132,7 +134,7 @@ on_each_broker!(
         };
         find("first", 1);
         case.produce(0, &["permanent"; EVENTS]);
-        let tripped = case.wait_for(0, "breaker", |_| true);
+        let tripped = case.wait_for(0, "breaker", |view| view["committed"] == view["position"]);
         assert_eq!((&tripped["position"], case.all(&case.letters).len()), (&LETTERS.into(), LETTERS));
         let assignments = || host.entries("Partitions were assigned.").len();
         let before = assignments();
@@ -141,6 +143,20 @@ on_each_broker!(
         assert_eq!(case.look(0), Some(tripped), "it stands as before, and it is known why");
         assert_eq!(host.stop(), Some(0));
         assert_eq!(case.all(&case.letters).len(), LETTERS);
+    }
+);
+
+on_each_broker!(
+    fn a_version_that_has_everything_dropped_is_stopped_as_well(broker: &Broker) {
+        let case = Case::new(broker, "at-least-once", 1, &format!("on_permanent = 'drop', {BREAKER}"));
+        case.produce(0, &["permanent"; EVENTS]);
+        let host = case.start();
+        let view = case.wait_for(0, "breaker", |_| true);
+        assert_eq!((&view["position"], &view["kind"]), (&LETTERS.into(), &"permanent".into()));
+        case.deploy("identity");
+        case.wait_for_end();
+        assert_eq!(host.stop(), Some(0));
+        assert_eq!((case.all(&case.letters).len(), case.all(&case.output).len()), (0, EVENTS - LETTERS));
     }
 );
 

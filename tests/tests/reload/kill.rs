@@ -25,14 +25,15 @@ on_each_broker!(
         let mut host = setting.start();
         let load = Load::start(&setting, COURSE);
         let mut numbers = BTreeMap::from([(host.number(), host.version("marker"))]);
-        let (mut new, mut live) = (0, 0);
+        let (mut new, mut live, mut interrupted) = (0, 0, 0);
         for round in 1..=rounds {
             let number = host.number();
             let (old_bytes, old) = marker.version(live);
             let (bytes, next) = marker.version(round);
             load.wait_for_generation("marked", number);
             setting.install("marker", &bytes);
-            let answered = kill_in_a_reload(host);
+            let (answered, lost) = kill_in_a_reload(host);
+            interrupted += lost + 1;
             // Every other time the deployment is taken back while nothing runs.
             if round % 2 == 0 {
                 setting.install("marker", &old_bytes);
@@ -50,9 +51,10 @@ on_each_broker!(
         eprintln!("{new} of {rounds} reloads were over when the host was killed");
         let sent = load.dry_up();
         setting.wait_settled("group", "in");
+        interrupted += host.host.lost_partitions();
         let _log = host.stop();
         let outputs = load.collect();
-        outputs.assert_nothing_lost(sent, rounds);
+        outputs.assert_nothing_lost(sent, interrupted);
         outputs.assert_versions("marked", &BTreeMap::new());
         assert_eq!(setting.all("letters"), []);
     }
@@ -82,24 +84,27 @@ on_each_broker!(
         let setting = Setting::flowing(broker, &moving(broker, 0));
         let mut host = setting.start();
         let load = Load::start(&setting, Course { outputs: 1, ..COURSE });
-        let mut moved = 0;
+        let (mut moved, mut interrupted) = (0, 0);
         for group in 1..=rounds {
             load.wait_for_generation("moving", host.number());
             setting.configure(&moving(broker, group));
-            moved += u32::from(kill_in_a_reload(host));
+            let (answered, lost) = kill_in_a_reload(host);
+            (moved, interrupted) = (moved + u32::from(answered), interrupted + lost + 1);
             host = setting.start();
         }
         eprintln!("{moved} of {rounds} moves were over when the host was killed");
         load.wait_for_generation("moving", host.number());
         let sent = load.dry_up();
         setting.wait_settled(&format!("group-{rounds}"), "in");
+        interrupted += host.host.lost_partitions();
         let _log = host.stop();
-        load.collect().assert_nothing_lost(sent, rounds);
+        load.collect().assert_nothing_lost(sent, interrupted);
     }
 );
 
-/// Asks a host to reload, and kills it in the middle of that, or a little later. Whether it had answered.
-fn kill_in_a_reload(host: Running) -> bool {
+/// Asks a host to reload, and kills it in the middle of that, or a little later. Whether it had answered, and how often it had
+/// lost its partitions.
+fn kill_in_a_reload(host: Running) -> (bool, usize) {
     let asking = std::thread::spawn({
         let admin = host.admin.clone();
         // It may be killed before it answers, or before it listens to anybody.
@@ -107,8 +112,9 @@ fn kill_in_a_reload(host: Running) -> bool {
     });
     let (begin, wait) = (Instant::now(), random_wait());
     wait_until("it is time", DEADLINE, || begin.elapsed() >= wait);
+    let lost = host.host.lost_partitions();
     host.host.kill();
-    asking.join().expect("no panic").is_ok_and(|answer| answer.code == 200)
+    (asking.join().expect("no panic").is_ok_and(|answer| answer.code == 200), lost)
 }
 
 /// As [`impatient`], and as much sooner as the broker allows: where members are missed that live, events are repeated, which they

@@ -108,11 +108,11 @@ impl Outputs {
 
     /// Every event that was sent has all its outputs at least once, all made by one generation, though hosts were killed so
     /// often.
-    pub(crate) fn assert_nothing_lost(&self, sent: u64, kills: u32) {
+    pub(crate) fn assert_nothing_lost(&self, sent: u64, kills: usize) {
         self.assert(sent, Guarantee::AtLeastOnce, kills);
     }
 
-    fn assert(&self, sent: u64, guarantee: Guarantee, kills: u32) {
+    fn assert(&self, sent: u64, guarantee: Guarantee, kills: usize) {
         for output in &self.list {
             // What is judged by the one holds for the other.
             assert_eq!(place_of(output.event), output.found.origin.place, "{output:?}");

@@ -45,7 +45,10 @@ on_each_broker!(
 
 on_each_broker!(
     fn whatever_goes_wrong_in_the_shadow_touches_nothing(broker: &Broker) {
-        let mut case = Case::start(broker, "mode = 'shadow', events = 2000, differences_max = 1.0, errors_max = 0.01");
+        let mut case = Case::start(
+            broker,
+            "mode = 'shadow', events = 2000, differences_max = 1.0, errors_max = 0.01, latency_max = '1s'",
+        );
         case.deploy_candidate(&bytes("faulty"));
         let word = |number: usize| match number % 50 {
             3 => "trap",

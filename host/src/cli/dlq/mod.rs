@@ -7,6 +7,8 @@ mod show;
 mod text;
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +141,9 @@ impl ChoiceArgs {
             filter,
             places: places.iter().cloned().collect(),
         };
+        for name in self.routes.iter().filter(|name| !is_known(config, name)) {
+            note(format_args!("the config has no route `{name}`; letters of one that had this id are looked for"))?;
+        }
         let (named, topics) = self.topics(config, places);
         if topics.is_empty() {
             let message = "the config has no routes, and so no dead-letter topics: `--topic` names one";
@@ -170,14 +175,20 @@ impl ChoiceArgs {
         if !self.topics.is_empty() {
             return (true, self.topics.iter().cloned().collect());
         }
-        let is_called = |route: &Route, name: &String| [&route.name, &route.id].contains(&name);
-        let known = |name: &String| config.routes.iter().any(|route| is_called(route, name));
         // Letters of a route that isn't in the config any more may be anywhere.
-        let everywhere = self.routes.is_empty() || !self.routes.iter().all(known);
+        let everywhere = self.routes.is_empty() || !self.routes.iter().all(|name| is_known(config, name));
         let meant = |route: &&Arc<Route>| everywhere || self.routes.iter().any(|name| is_called(route, name));
         let topics = config.routes.iter().filter(meant).map(|route| route.failure.dead_letter.clone());
         (false, topics.collect())
     }
+}
+
+fn is_called(route: &Route, name: &str) -> bool {
+    [&route.name, &route.id].iter().any(|known| *known == name)
+}
+
+fn is_known(config: &Config, name: &str) -> bool {
+    config.routes.iter().any(|route| is_called(route, name))
 }
 
 /// The ids that letters may have of routes: what they are now, and what they were.
@@ -208,6 +219,18 @@ struct Desk {
     present: Vec<String>,
     /// Those of the config that there are not, or not yet.
     absent: Vec<String>,
+}
+
+/// Fails where a letter that somebody named by its place was not there.
+fn all_found(missing: &BTreeSet<Place>) -> Result<(), Failure> {
+    let Some(place) = missing.first() else { return Ok(()) };
+    let message = "or not one that the options mean; `midplane dlq list` shows where letters are";
+    Err(Failure::failed(format!("no letter at `{place}`, {message}")))
+}
+
+/// Says something to people, apart from what programs read.
+fn note(text: impl fmt::Display) -> io::Result<()> {
+    writeln!(io::stderr(), "midplane: {text}")
 }
 
 /// The failure that an error is.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::super::topic::Output;
 use super::super::{Exit, Failure, check, refused};
-use super::{ChoiceArgs, Desk, failure};
+use super::{ChoiceArgs, Desk, all_found, failure};
 use crate::config::model::Broker;
 use crate::control::topics::{self, Sizes};
 use crate::dead_letters::chains::{self, Ask, Asked, Chains};
@@ -22,6 +22,7 @@ use crate::dead_letters::marks;
 use crate::dead_letters::pace::Rate;
 use crate::dead_letters::place::Place;
 use crate::dead_letters::redrive::{Options, Redrive, Setting, Standing, standing};
+use crate::dead_letters::selection::place;
 use crate::kafka::TopicSettings;
 use report::{Left, Report, TopicReport};
 
@@ -108,7 +109,7 @@ pub(super) fn run(args: &RedriveArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage(message));
     }
     let mut desk = args.choice.open(&args.letters)?;
-    let (topics, routes) = survey(&desk)?;
+    let (topics, routes) = survey(&desk, &args.letters)?;
     let mut report = Report::new(args.execute, topics, args.rate);
     if !routes.is_empty() {
         let chains = chains(args, &desk, &routes)?;
@@ -136,20 +137,21 @@ fn print(report: &Report, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Counts the letters that are meant, by what can be done with them; and finds their routes, by the index in the config.
-fn survey(desk: &Desk) -> Result<(Vec<TopicReport>, BTreeSet<usize>), Failure> {
+/// Counts the letters that are meant, by what can be done with them; and finds their routes, by the index in the config. Where
+/// letters were named, all have to be there.
+fn survey(desk: &Desk, named: &[Place]) -> Result<(Vec<TopicReport>, BTreeSet<usize>), Failure> {
     let (mut reports, mut routes) = (Vec::new(), BTreeSet::new());
+    let mut missing: BTreeSet<Place> = named.iter().cloned().collect();
     for topic in &desk.present {
         let (mut left, mut open) = (Left::default(), BTreeMap::<usize, u64>::new());
-        let seen = desk.archive.visit(topic, &desk.selection, &mut |letter, mark| match standing(
-            letter,
-            mark,
-            &desk.routes,
-        ) {
-            Standing::Open(route) => *open.entry(route).or_default() += 1,
-            Standing::Redriven => left.redriven += 1,
-            Standing::Truncated => left.without_value += 1,
-            Standing::NoRoute => *left.unknown_routes.entry(letter.said.route.to_owned()).or_default() += 1,
+        let seen = desk.archive.visit(topic, &desk.selection, &mut |letter, mark| {
+            missing.remove(&place(topic, letter));
+            match standing(letter, mark, &desk.routes) {
+                Standing::Open(route) => *open.entry(route).or_default() += 1,
+                Standing::Redriven => left.redriven += 1,
+                Standing::Truncated => left.without_value += 1,
+                Standing::NoRoute => *left.unknown_routes.entry(letter.said.route.to_owned()).or_default() += 1,
+            }
         });
         let seen = seen.map_err(failure)?;
         (left.undecided, left.undecided_why) = (seen.undecided, seen.why);
@@ -157,6 +159,7 @@ fn survey(desk: &Desk) -> Result<(Vec<TopicReport>, BTreeSet<usize>), Failure> {
         reports.push(TopicReport::new(topic, seen.letters, seen.selected, ids.collect(), left));
         routes.extend(open.keys());
     }
+    all_found(&missing)?;
     Ok((reports, routes))
 }
 

@@ -10,7 +10,7 @@ use super::super::topic::Output;
 use super::super::topic::record::{Bytes, Header, Record};
 use super::super::{Exit, Failure};
 use super::text::{indented, letters, safe, time, whole};
-use super::{ChoiceArgs, failure};
+use super::{ChoiceArgs, all_found, failure, note};
 use crate::data::event::Headers;
 use crate::data::letter;
 use crate::dead_letters::chains::Routes;
@@ -102,15 +102,12 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
         written => written?,
     }
     drop(out);
-    if let Some(place) = missing.first() {
-        let message = "or not one that the options mean; `midplane dlq list` shows where letters are";
-        return Err(Failure::failed(format!("no letter at `{place}`, {message}")));
-    }
-    // What is read by programs is said to people apart.
-    let note = |text: String| writeln!(std::io::stderr(), "midplane: {text}");
+    all_found(&missing)?;
     match found {
-        0 => note("no letters are meant; `midplane dlq list` shows those that there are".to_owned())?,
-        found if found > limit => note(format!("{} more are meant: `--limit 0` shows all", letters(found - limit)))?,
+        0 => note("no letters are meant; `midplane dlq list` shows those that there are")?,
+        found if found > limit => {
+            note(format_args!("{} more are meant: `--limit 0` shows all", letters(found - limit)))?;
+        }
         _ => {}
     }
     Ok(Exit::Done)

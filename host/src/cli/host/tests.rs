@@ -87,6 +87,7 @@ fn refusals_have_the_exit_code_of_their_kind() {
         (RefusalKind::Refused, Exit::Refused),
         (RefusalKind::Unknown, Exit::Refused),
         (RefusalKind::Conflict, Exit::Refused),
+        (RefusalKind::Unanswered, Exit::Unreachable),
         (RefusalKind::Stopping, Exit::Unreachable),
     ] {
         let surface = Surface::start(move |_| Err(Refusal::new(kind, "the reason")));

@@ -7,8 +7,8 @@ use super::super::client;
 use super::super::fields::{Fields, Located, Mismatch, Reader, located, name, topic};
 use super::super::keys;
 use super::super::model::{
-    Admin, Embedded, EmbeddedTopic, Grants, Guarantee, Host, Limits, OutOfRange, Plugins, Rollout, RolloutMode, Secret,
-    Start,
+    Admin, Embedded, EmbeddedTopic, Grants, Guarantee, Host, Limits, OutOfRange, Plugins, Rollout, RolloutMode,
+    STACK_BYTES_MAX, Secret, Start,
 };
 use super::super::names;
 use super::super::problem::{Place, Problem};
@@ -31,6 +31,7 @@ pub(super) fn host(root: &Fields<'_>, reader: &mut Reader<'_>) -> Host {
         instance: fields.parsed("instance", reader, name).map(|instance| instance.value),
         drain_timeout: fields.duration("drain_timeout", reader),
         generations: fields.integer("generations", reader).unwrap_or(1),
+        stack_bytes: fields.size_up_to("stack", STACK_BYTES_MAX, reader),
     })
 }
 

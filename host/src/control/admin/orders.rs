@@ -93,7 +93,7 @@ async fn skip_partition(
 ) -> Response {
     let order = read(&body).map(|UpTo { group, to }| {
         let target = Target { topic, partition, group };
-        Order::Partition { target, wish: Wish::Skip { to } }
+        Order::Partition { target, wish: Wish::Skip { at: None, to } }
     });
     give(&surface.orders, order).await
 }
@@ -159,6 +159,7 @@ fn status(kind: RefusalKind) -> StatusCode {
         RefusalKind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalKind::Unknown => StatusCode::NOT_FOUND,
         RefusalKind::Conflict => StatusCode::CONFLICT,
+        RefusalKind::Unanswered => StatusCode::GATEWAY_TIMEOUT,
         RefusalKind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

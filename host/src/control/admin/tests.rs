@@ -187,8 +187,8 @@ async fn every_order_has_its_path() {
         ("routes/a%20b/pause", "", Order::PauseRoute { route: "a b".to_owned() }),
         ("routes/large/resume", "{}", Order::ResumeRoute { route: "large".to_owned() }),
         ("partitions/in/3/resume", "", wish(None, Wish::Again)),
-        ("partitions/in/3/skip", "", wish(None, Wish::Skip { to: None })),
-        ("partitions/in/3/skip", r#"{"group": "g", "to": 9}"#, wish(Some("g"), Wish::Skip { to: Some(9) })),
+        ("partitions/in/3/skip", "", wish(None, Wish::Skip { at: None, to: None })),
+        ("partitions/in/3/skip", r#"{"group": "g", "to": 9}"#, wish(Some("g"), Wish::Skip { at: None, to: Some(9) })),
     ] {
         let (code, body) = ask(address, "POST", &format!("/api/v1/{path}"), "", body).await;
         assert_eq!(code, 200, "{path}: {body}");
@@ -204,6 +204,7 @@ async fn a_refusal_has_the_code_of_its_kind_and_the_reason() {
         (RefusalKind::Refused, 422),
         (RefusalKind::Unknown, 404),
         (RefusalKind::Conflict, 409),
+        (RefusalKind::Unanswered, 504),
         (RefusalKind::Stopping, 503),
     ];
     for (kind, expected) in kinds {

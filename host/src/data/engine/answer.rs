@@ -37,9 +37,10 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Whether a route failed for good, once no retry is left.
+    /// Whether a route failed for good, once no retry is left. Also where its policy drops the event then: that is for events
+    /// that are bad, and a version that fails with all of them would discard a topic unnoticed.
     fn failed(&self, route: u16) -> bool {
-        self.failures.iter().any(|failure| failure.route == route && !matches!(failure.on, OnFailure::Drop))
+        self.failures.iter().any(|failure| failure.route == route)
     }
 }
 
@@ -203,7 +204,7 @@ impl Engine {
         if judged {
             let remembered = lane.memory.entry(event.offset);
             remembered.stops += 1;
-            for failure in event.failures.iter().filter(|failure| !matches!(failure.on, OnFailure::Drop)) {
+            for failure in event.failures {
                 remembered.add_failure(failure.route);
             }
         }

@@ -150,6 +150,11 @@ impl Lane {
         self.is_still() && !self.is_uncommitted()
     }
 
+    /// How many events are not settled, or stand behind one that isn't.
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
     /// Whether no message is in flight.
     pub(super) fn is_still(&self) -> bool {
         self.in_flight == 0

@@ -60,6 +60,8 @@ pub struct Settings {
     pub revoke_timeout: Duration,
     /// How long a lane waits whose output topic is over its bound.
     pub blocked_wait: Duration,
+    /// Events that a lane holds before it waits: those of a message that isn't acknowledged, and all behind it, settled or not.
+    pub events_max: usize,
     /// How long a lane waits whose messages failed for a reason that may pass, or whose producer is gone.
     pub failed_wait: Backoff,
     /// Exactly once: how long the broker waits for the end of a transaction.
@@ -106,7 +108,7 @@ impl Engine {
     pub fn step(&mut self, input: Input<'_>, now: Now, actions: &mut Vec<Action>) {
         match input {
             Input::Assigned { lane, position, committed } => self.assigned(lane, position, committed),
-            Input::Delivered { lane, offsets } => self.delivered(lane, offsets, actions),
+            Input::Delivered { lane, offsets } => self.delivered(lane, offsets, now, actions),
             Input::End { lane, offset } => self.end(lane, offset),
             Input::Answered { lane, first, messages, failures, takes } => {
                 self.answered(lane, Answer { first, messages, failures, takes }, now, actions);
@@ -172,6 +174,21 @@ impl Engine {
         })
     }
 
+    /// The first event of a lane that isn't settled, or the next that it gets.
+    pub fn unsettled(&self, lane: LaneId) -> Option<i64> {
+        Some(self.lanes.get(lane)?.restart_offset())
+    }
+
+    /// Whether a lane takes events.
+    pub fn runs(&self, lane: LaneId) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.state == State::Running)
+    }
+
+    /// Whether the group has all that a lane was given, and all of that is settled.
+    pub fn is_committed(&self, lane: LaneId) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.is_clean() && lane.is_drained() && !lane.in_transaction)
+    }
+
     fn assigned(&mut self, id: LaneId, position: i64, committed: bool) {
         let lane = self.lanes.insert(id, position, committed);
         if self.drain != Drain::No {
@@ -180,11 +197,16 @@ impl Engine {
         self.commits.note(id, lane);
     }
 
-    fn delivered(&mut self, id: LaneId, offsets: &[i64], actions: &mut Vec<Action>) {
+    fn delivered(&mut self, id: LaneId, offsets: &[i64], now: Now, actions: &mut Vec<Action>) {
         let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.state == State::Running) else {
             actions.push(Action::Discard { lane: id });
             return;
         };
+        if !lane.is_still() && lane.len() >= self.settings.events_max {
+            actions.push(Action::Discard { lane: id });
+            self.park(id, now + self.settings.blocked_wait, Cause::Blocked, actions);
+            return;
+        }
         let first = lane.deliver(offsets);
         if !lane.memory.is_empty() {
             let refused = lane.memory.refusals_among(offsets);
@@ -243,7 +265,8 @@ impl Engine {
 
     fn blocked(&mut self, id: LaneId, seq: Seq, begun: bool, now: Now, actions: &mut Vec<Action>) {
         let until = now + self.settings.blocked_wait;
-        let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.offset(seq).is_some()) else { return };
+        // An event that produces nothing is settled, and those behind it were not produced either.
+        let Some(lane) = self.lanes.get_mut(id).filter(|lane| seq < lane.next()) else { return };
         if begun && self.settings.guarantee == Guarantee::ExactlyOnce {
             // Half an event is in the transaction.
             self.give_up(Cause::Blocked, actions);

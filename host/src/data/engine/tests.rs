@@ -1,11 +1,12 @@
 //! Small cases, one decision each. What comes of their combinations is the simulator's (`tests/tests/simulation.rs`).
 
+mod breakers;
+mod operators;
 mod transactions;
 
 use std::time::Duration;
 
 use super::*;
-use crate::config::model::Breaker;
 
 const LANE: LaneId = LaneId(0);
 const WAIT: Backoff = Backoff { first: millis(100), max: millis(300), jitter: 0.0 };
@@ -32,6 +33,7 @@ impl Case {
             commit_interval: millis(50),
             revoke_timeout: millis(1000),
             blocked_wait: millis(20),
+            events_max: 4,
             transaction_timeout: millis(8000),
             failed_wait: WAIT,
             seed: 1,
@@ -330,6 +332,34 @@ fn a_blocked_topic_rewinds_to_what_could_not_be_produced() {
 }
 
 #[test]
+fn a_block_before_an_event_that_produces_nothing_rewinds_those_behind_it() {
+    let mut case = Case::new();
+    case.check(Input::Delivered { lane: LANE, offsets: &[10, 11, 12] }, &[process(0, 3)]);
+    let answered = Input::Answered { lane: LANE, first: 0, messages: &[0, 1], failures: &[], takes: &[] };
+    case.check(answered, &[emit(0, 2), commit(11)]);
+    let park = Action::Park { lane: LANE, offset: 11, until: case.now + millis(20), cause: Cause::Blocked };
+    case.check(Input::Blocked { lane: LANE, seq: 0, begun: false }, &[park]);
+    case.later(millis(20));
+    case.check(Input::Tick, &[resume(11)]);
+}
+
+#[test]
+fn a_lane_waits_that_holds_too_much_behind_an_event_in_flight() {
+    let mut case = Case::new();
+    case.emit(0, &[10]);
+    case.check(Input::Delivered { lane: LANE, offsets: &[11, 12, 13] }, &[process(1, 3)]);
+    case.check(
+        Input::Answered { lane: LANE, first: 1, messages: &[0, 0, 0], failures: &[], takes: &[] },
+        &[emit(1, 3)],
+    );
+    let park = Action::Park { lane: LANE, offset: 14, until: case.now + millis(20), cause: Cause::Blocked };
+    case.check(Input::Delivered { lane: LANE, offsets: &[14] }, &[Action::Discard { lane: LANE }, park]);
+    case.later(millis(20));
+    case.check(Input::Tick, &[]);
+    case.check(Input::Reports(&[acked(0)]), &[resume(14), commit(14)]);
+}
+
+#[test]
 fn a_lost_producer_rewinds_what_was_in_flight_and_nothing_else() {
     let mut case = Case::new();
     let idle = LaneId(1);
@@ -430,173 +460,4 @@ fn exactly_once() -> Case {
 
 fn park(offset: i64, until: Now, cause: Cause) -> Action {
     Action::Park { lane: LANE, offset, until, cause }
-}
-
-const BREAKER: Breaker = Breaker { failures: 0.5, events: 4, probe: millis(1000) };
-const TAKE: Take<'_> = Take { route: 7, events: None, breaker: Some(&BREAKER) };
-const LETTER: RouteFailure<'_> = RouteFailure { event: 0, route: 7, on: OnFailure::Letter };
-
-fn letter(seq: Seq, attempts: u32) -> Action {
-    Action::Letter { lane: LANE, seq, route: 7, attempts }
-}
-
-fn broken(failures: u32) -> Cause {
-    Cause::Breaker { route: 7, failures }
-}
-
-impl Case {
-    /// One event comes, and its route 7 fails for good, or not.
-    #[track_caller]
-    fn run(&mut self, seq: Seq, offset: i64, fails: bool, expected: &[Action]) {
-        self.check(Input::Delivered { lane: LANE, offsets: &[offset] }, &[process(seq, 1)]);
-        let failures: &[_] = if fails { &[LETTER] } else { &[] };
-        let messages = [u32::from(!fails)];
-        self.check(Input::Answered { lane: LANE, first: seq, messages: &messages, failures, takes: &[TAKE] }, expected);
-    }
-
-    /// At offset 11 behind a letter of 10, with the breaker open.
-    fn tripped() -> Self {
-        let mut case = Self::new();
-        case.run(0, 10, true, &[letter(0, 1), emit(0, 1)]);
-        let (until, cause) = (case.now + millis(1000), broken(1));
-        case.run(1, 11, true, &[park(11, until, cause)]);
-        case.check(Input::Reports(&[acked(0)]), &[commit(11)]);
-        case.check(Input::CommitDone { accepted: &[LANE] }, &[]);
-        assert_eq!(case.engine.standing(LANE), Some(Standing::Waiting { until, cause }));
-        case
-    }
-}
-
-#[test]
-fn a_breaker_stops_its_partition_before_too_much_has_failed_and_tries_again_with_that_event() {
-    let mut case = Case::tripped();
-    assert_eq!(case.engine.next_wakeup(), Some(millis(2000)));
-    case.later(millis(1000));
-    case.check(Input::Tick, &[resume(11)]);
-    assert!(case.engine.is_probing(LANE));
-    assert_eq!(case.engine.standing(LANE), Some(Standing::Probing { at: 11 }));
-    let (until, cause) = (case.now + millis(1000), broken(2));
-    case.run(2, 11, true, &[park(11, until, cause)]);
-    case.later(millis(1000));
-    case.check(Input::Tick, &[resume(11)]);
-    assert_eq!((case.engine.attempt(LANE, 3), case.engine.open_breakers().count()), (1, 1));
-    case.run(3, 11, false, &[emit(3, 1)]);
-    assert_eq!((case.engine.is_probing(LANE), case.engine.open_breakers().count()), (false, 0));
-    // It forgets what it counted.
-    case.run(4, 12, true, &[letter(4, 1), emit(4, 1)]);
-}
-
-#[test]
-fn an_open_breaker_holds_partitions_back_where_its_route_takes_an_event_and_lets_them_go_when_it_closes() {
-    let mut case = Case::tripped();
-    let other = LaneId(1);
-    case.check(Input::Assigned { lane: other, position: 0, committed: true }, &[]);
-    let deliver = Input::Delivered { lane: other, offsets: &[0, 1, 2] };
-    case.check(deliver, &[Action::Process { lane: other, first: 0, count: 3, skip: 0..0 }]);
-    let takes = [Take { events: Some(&[1]), ..TAKE }];
-    let answered = Input::Answered { lane: other, first: 0, messages: &[1, 1, 1], failures: &[], takes: &takes };
-    let cause = Cause::Breaker { route: 7, failures: 0 };
-    let held = Action::Park { lane: other, offset: 1, until: millis(2000), cause };
-    case.check(answered, &[Action::Emit { lane: other, first: 0, count: 1 }, held]);
-    let acked = Report { lane: other, seq: 0, outcome: Outcome::Acked };
-    let commit = Action::Commit { positions: vec![(other, 1)] };
-    case.check(Input::Reports(&[acked]), &[]);
-    case.later(millis(100));
-    case.check(Input::Tick, &[commit]);
-    let go_on = [resume(11), Action::Resume { lane: other, offset: 1 }];
-    case.check(Input::Trusted { routes: &[7] }, &go_on);
-    assert!(!case.engine.is_probing(LANE));
-    case.run(2, 11, true, &[letter(2, 2), emit(2, 1)]);
-}
-
-#[test]
-fn other_routes_close_breakers() {
-    let mut case = Case::tripped();
-    let same: Vec<_> = (0..8).map(Some).collect();
-    case.check(Input::Swapped { routes: &same }, &[resume(11)]);
-    assert_eq!(case.engine.open_breakers().count(), 0);
-    case.run(2, 11, true, &[letter(2, 2), emit(2, 1)]);
-}
-
-#[test]
-fn what_runs_again_is_counted_once() {
-    let mut case = Case::new();
-    case.run(0, 10, true, &[letter(0, 1), emit(0, 1)]);
-    let park = Action::Park { lane: LANE, offset: 11, until: case.now + millis(100), cause: Cause::Failed };
-    case.check(Input::Reports(&[failed(0)]), &[park]);
-    case.later(millis(100));
-    case.check(Input::Tick, &[resume(10)]);
-    case.run(1, 10, true, &[letter(1, 1), emit(1, 1)]);
-    assert_eq!(case.engine.open_breakers().count(), 0);
-}
-
-#[test]
-fn a_paused_lane_settles_and_takes_nothing_until_it_is_let_go() {
-    let mut case = Case::new();
-    case.emit(0, &[10]);
-    case.check(Input::Paused { lanes: &[LANE] }, &[park(11, case.now, Cause::Paused)]);
-    case.check(Input::Delivered { lane: LANE, offsets: &[11] }, &[Action::Discard { lane: LANE }]);
-    case.check(Input::Reports(&[acked(0)]), &[commit(11)]);
-    case.check(Input::CommitDone { accepted: &[LANE] }, &[]);
-    assert_eq!((case.engine.next_wakeup(), case.engine.standing(LANE)), (None, Some(Standing::Paused)));
-    assert_eq!(case.engine.stands_at(LANE), Some(11));
-    case.check(Input::Again { lanes: &[LANE] }, &[]);
-    case.check(Input::Swapped { routes: &[] }, &[]);
-    case.check(Input::Unpaused { lanes: &[LANE] }, &[resume(11)]);
-}
-
-#[test]
-fn whoever_waits_tries_again_when_told() {
-    let mut case = Case::new();
-    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(0, 1)]);
-    let cause = Cause::Retry { route: 7, failures: 1 };
-    let wait = park(10, case.now + millis(100), cause);
-    case.fail(0, OnFailure::Retry { attempts: 2, backoff: &WAIT }, &[wait]);
-    case.check(Input::Again { lanes: &[LANE] }, &[resume(10)]);
-    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(1, 1)]);
-    case.fail(1, OnFailure::Halt, &[Action::Halted { lane: LANE, offset: 10, route: Some(7) }]);
-    case.check(Input::Again { lanes: &[LANE] }, &[resume(10)]);
-    // What can't be read can't be tried.
-    let mut case = Case::new();
-    case.check(Input::Unreadable { lane: LANE }, &[Action::Halted { lane: LANE, offset: 10, route: None }]);
-    case.check(Input::Again { lanes: &[LANE] }, &[]);
-}
-
-#[test]
-fn what_is_skipped_is_not_run_and_nothing_stops_it() {
-    let mut case = Case::tripped();
-    case.check(Input::Skip { lane: LANE, to: 13 }, &[resume(11)]);
-    let skips = Action::Process { lane: LANE, first: 2, count: 3, skip: 0..2 };
-    case.check(Input::Delivered { lane: LANE, offsets: &[11, 12, 13] }, &[skips]);
-    let failures = [LETTER, RouteFailure { event: 1, ..LETTER }, RouteFailure { event: 2, ..LETTER }];
-    let answered = Input::Answered { lane: LANE, first: 2, messages: &[0; 3], failures: &failures, takes: &[TAKE] };
-    let (until, cause) = (case.now + millis(1000), broken(1));
-    case.check(answered, &[letter(2, 2), letter(3, 1), emit(2, 2), park(13, until, cause)]);
-}
-
-#[test]
-fn a_lane_that_runs_skips_nothing() {
-    let mut case = Case::new();
-    case.check(Input::Skip { lane: LANE, to: 20 }, &[]);
-    case.check(Input::Delivered { lane: LANE, offsets: &[10] }, &[process(0, 1)]);
-}
-
-#[test]
-fn what_runs_again_before_what_is_skipped_is_run() {
-    let mut case = exactly_once();
-    case.check(Input::Barrier, &[]);
-    case.emit(0, &[10]);
-    case.check(Input::Delivered { lane: LANE, offsets: &[11] }, &[process(1, 1)]);
-    case.fail(1, OnFailure::Halt, &[Action::Halted { lane: LANE, offset: 11, route: Some(7) }]);
-    case.check(Input::Skip { lane: LANE, to: 12 }, &[]);
-    assert_eq!(case.engine.stands_at(LANE), None, "a message is in flight");
-    case.check(Input::Reports(&[acked(0)]), &[commit(11)]);
-    case.check(Input::Skip { lane: LANE, to: 12 }, &[resume(11)]);
-    // The commit failed.
-    let until = case.now + WAIT.first;
-    case.check(Input::Aborted { positions: &[(LANE, Some(10))] }, &[park(10, until, Cause::Failed)]);
-    case.later(WAIT.first);
-    case.check(Input::Tick, &[resume(10)]);
-    let skips = Action::Process { lane: LANE, first: 2, count: 3, skip: 1..2 };
-    case.check(Input::Delivered { lane: LANE, offsets: &[10, 11, 12] }, &[skips]);
 }

@@ -93,7 +93,7 @@ impl Prepared {
         Self {
             config: spec.config.to_string(),
             ports: Arc::new(Ports::new(&plugin.ports, &spec.bound_ports)),
-            rate: Arc::new(Rate::new(Arc::clone(&plugin.name), spec.limits.log_bytes_per_second)),
+            rate: plugin.shared.rate(&plugin.name, spec.limits.log_bytes_per_second),
             plugin,
             spec,
             ready: Mutex::default(),

@@ -10,7 +10,6 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 
 use super::bindings::{columnar, typed};
 use super::instance::{Exports, Instance, Prepared, Spec};
-use super::journal::Rate;
 use super::runtime::{Job, Shared};
 use super::state::State;
 use super::ticker::Ticker;
@@ -40,7 +39,7 @@ pub struct Plugin {
     /// What it imports, each interface with its version.
     pub imports: Vec<String>,
     pre: Pre,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// The interface that a plugin is called through.
@@ -388,7 +387,7 @@ fn describe(plugin: &mut Plugin, limits: Limits) -> Result<(), Reason> {
         grants: Grants::default(),
         route: String::new(),
     };
-    let rate = Arc::new(Rate::new(Arc::clone(&plugin.name), limits.log_bytes_per_second));
+    let rate = plugin.shared.rate(&plugin.name, limits.log_bytes_per_second);
     let mut instance = Instance::start(plugin, &spec, &rate).map_err(Reason::Start)?;
     let described = instance.guarded(|store, exports| match exports {
         Exports::Typed(guest) => {

@@ -27,5 +27,5 @@ mod worker;
 pub use instance::{Instance, InstanceError, Prepared, Spec};
 pub use journal::log_bytes_cut;
 pub use load::{LoadError, PLUGIN_BYTES_MAX, Plugin, PluginKind, Reason};
-pub use runtime::{Error, Runtime, RuntimeOptions};
+pub use runtime::{Error, Runtime, RuntimeOptions, STACK_BYTES, THREAD_STACK_BYTES};
 pub use worker::{Call, HELD_BYTES_MAX, Stats, Worker};

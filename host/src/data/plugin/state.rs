@@ -142,7 +142,8 @@ fn is_of_system(error: &wasmtime::Error) -> bool {
 /// What the host couldn't have is no fault of the guest that needed it, nor of its event.
 fn host_is_short(error: &str) -> Failure {
     let message = format!(
-        "this host lacks what the plugin needs within its limits: {error}; see to the host's memory, its `ulimit -v` and the          system's `vm.max_map_count`"
+        "this host lacks what the plugin needs within its limits: {error}; see to the host's memory, its `ulimit -v` and the \
+         system's `vm.max_map_count`"
     );
     Failure::new(Kind::Transient, message)
 }
@@ -151,7 +152,8 @@ fn host_is_short(error: &str) -> Failure {
 fn host_is_starved(budget: &Budget) -> Failure {
     let (limit, spent, looked_at) = (budget.limit(), budget.spent(), budget.looked_at());
     let message = format!(
-        "this host let the plugin have {spent:?} of CPU time in {looked_at:?} and more, which its deadline of {limit:?} allows:          see to the load of the host, and to whoever reads its log"
+        "this host let the plugin have {spent:?} of CPU time in {looked_at:?} and more, which its deadline of {limit:?} allows: \
+         see to the load of the host, and to whoever reads its log"
     );
     Failure::new(Kind::Transient, message)
 }
@@ -309,4 +311,21 @@ fn log(mut store: StoreContextMut<'_, State>, (level, message, fields): LogLine)
         journal.emit(level.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_grow_as_far_as_is_allowed_all_together() {
+        let mut limiter = Limiter::new(&Limits { table_elements: 100, ..Limits::DEFAULT });
+        for (current, desired) in [(0, 60), (0, 20), (60, 80)] {
+            assert!(limiter.table_growing(current, desired, None).expect("no trap"), "{current} to {desired}");
+        }
+        assert_eq!(limiter.denied, None);
+        assert!(!limiter.table_growing(20, 21, None).expect("no trap"));
+        let denied = "growing a table to 101 elements exceeds the limit `table` of 100";
+        assert_eq!(limiter.denied.as_deref(), Some(denied));
+    }
 }

@@ -134,7 +134,6 @@ impl Flow {
         stop: Option<&Stop>,
         program: &Program,
     ) -> (Condition, String, Option<String>) {
-        let waiting = |why: &str| (Condition::Waiting, why.to_owned(), None);
         match standing {
             Standing::Running => (Condition::Running, String::new(), None),
             Standing::Probing { .. } => {
@@ -162,13 +161,24 @@ impl Flow {
                 let why = "the event failed, and runs again".to_owned();
                 (Condition::Waiting, why, Some(route_id(program, route)))
             }
-            Standing::Waiting { cause, .. } => waiting(match cause {
-                Cause::Refused => "an output was refused: its event runs again",
-                Cause::Failed => "a message was not written: its event runs again",
-                Cause::Blocked => "an output topic takes nothing at present",
-                Cause::ProducerLost | Cause::Lost => "the producer was replaced",
-                Cause::Retry { .. } | Cause::Breaker { .. } | Cause::Paused | Cause::Again => "it is about to go on",
-            }),
+            Standing::Waiting { cause, .. } => (Condition::Waiting, self.waits_for(cause), None),
+        }
+    }
+
+    /// Why a partition waits that no route has stopped.
+    fn waits_for(&self, cause: Cause) -> String {
+        let why = match cause {
+            Cause::Refused => "an output was refused: its event runs again",
+            Cause::Failed => "a message was not written: its event runs again",
+            Cause::Blocked => "an output topic takes nothing at present",
+            Cause::ProducerLost | Cause::Lost => "the producer was replaced",
+            Cause::Retry { .. } | Cause::Breaker { .. } | Cause::Paused | Cause::Again => "it is about to go on",
+        };
+        match (cause, self.sink.trouble()) {
+            (Cause::Failed | Cause::Blocked, Some((topic, code))) => {
+                format!("{why}; the last that was not written was for topic `{topic}`: {code}")
+            }
+            _ => why.to_owned(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What flows around the events: the clients, the engine, and what its decisions mean for the clients. Everything of a
 //! shard but the batch in hand and the plugins that it is handed to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use super::throttle::Throttles;
 use super::transaction::{Patience, Settling};
 use super::{BUSY_WAIT, Command, Health, IDLE_WAIT, since};
 use crate::data::engine::{Action, Cause, Engine, Input, LaneId, Now};
+use crate::data::failure::Kind;
 use crate::data::handover::{Handover, Pauses, Starts};
 use crate::data::lane::Lanes;
 use crate::data::program::Program;
@@ -22,6 +23,17 @@ use crate::kafka::{self, Consumer, Happening, Partition, TopicId};
 
 /// How long the client may take to seek: it is asked in its own process.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the event failed that a partition waits with, where a person should hear of it: not of what passes by itself, and
+/// of what stays more and more rarely.
+fn is_lasting(cause: Cause) -> Option<u32> {
+    const SOON: u32 = 4;
+    match cause {
+        Cause::Breaker { failures: failures @ 1.., .. } => Some(failures),
+        Cause::Retry { failures: failures @ SOON.., .. } if failures.is_power_of_two() => Some(failures),
+        _ => None,
+    }
+}
 
 /// The clients and the engine of a shard.
 pub(super) struct Flow {
@@ -47,6 +59,8 @@ pub(super) struct Flow {
     pub(super) starts: Starts,
     /// The topics that the group was joined for.
     pub(super) topics: Vec<String>,
+    /// What the client said of those that aren't there.
+    pub(super) missing: BTreeSet<String>,
     /// Partitions whose offset isn't in the log, and the broker didn't say where the log begins and ends; with their runs.
     pub(super) ranges: Vec<(LaneId, u64)>,
     /// What is left to do before another transaction begins, or another event is answered.
@@ -173,7 +187,11 @@ impl Flow {
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Park { lane, offset, until, cause } => self.park(lane, offset, until, cause),
-                Action::Resume { lane, offset } => self.resume(lane, offset),
+                Action::Resume { lane, offset } => match self.made_anew(lane) {
+                    // Its events are of another topic, whatever of the former one is to run again.
+                    Some(why) => self.halt_unreadable(lane, why)?,
+                    None => self.resume(lane, offset),
+                },
                 Action::Halted { lane, offset, .. } => self.halt(lane, offset),
                 Action::Commit { positions } if self.sink.transactional_id().is_some() => {
                     self.commit_transaction(&positions, &mut actions)?;
@@ -207,10 +225,16 @@ impl Flow {
     fn park(&mut self, id: LaneId, offset: i64, until: Now, cause: Cause) {
         let wait_ms = until.saturating_sub(since(self.started)).as_millis() as u64;
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        let known = lane.stop_at(offset).failures.first().cloned();
+        let failures = &lane.stop_at(offset).failures;
+        // Of those that failed for good nothing is tried again.
+        let retried = failures.iter().find(|known| known.failure.kind == Kind::Transient);
+        let known = retried.filter(|_| matches!(cause, Cause::Retry { .. })).or(failures.first()).cloned();
         let (topic, partition) = (lane.topic(), lane.number());
-        match (cause, known) {
-            (Cause::Breaker { failures: failures @ 1.., .. }, Some(Known { route, plugin, failure, .. })) => {
+        if let (Cause::Retry { .. }, Some(known)) = (cause, &known) {
+            self.failures.retry(&known.route, known.plugin.as_deref());
+        }
+        match (is_lasting(cause), known) {
+            (Some(failures), Some(Known { route, plugin, failure, .. })) => {
                 let (kind, message) = (failure.kind.as_str(), failure.message);
                 tracing::warn!(
                     topic,

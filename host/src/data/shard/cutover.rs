@@ -3,23 +3,29 @@
 //! their topics are read no more, or only now.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::carry::Flow;
-use super::group::POSITIONS_TIMEOUT;
+use super::group::{POSITIONS_TIMEOUT, commits_first};
 use crate::data::engine::{Input, LaneId};
 use crate::data::handover::Cutover;
 use crate::data::program::Program;
 use crate::kafka::{self, Partition, start};
 
+/// How long it is waited for that nothing is in flight, before routes go to another group.
+const DRY_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Shard {
     /// Has the transaction end, where there is a generation to go over to: one transaction sees one generation.
     pub(super) fn reach_boundary(&mut self) -> Result<(), kafka::Error> {
-        if self.flow.handover.newer(self.version).is_none() {
-            return Ok(());
+        let Some((version, next)) = self.flow.handover.newer(self.version) else { return Ok(()) };
+        self.flow.end_transaction(&self.program)?;
+        if next.positions.is_some() && self.dry != Some(version) {
+            self.flow.run_dry(&self.program)?;
+            self.dry = Some(version);
         }
-        self.flow.end_transaction(&self.program)
+        Ok(())
     }
 
     /// Takes the newest generation, if there is one that this shard doesn't follow yet. A shard that is to stop doesn't: it
@@ -32,6 +38,10 @@ impl Shard {
         let Some((version, next)) = self.flow.handover.newer(self.version) else { return Ok(()) };
         if !self.flow.engine.is_between_transactions() {
             // It was put down while events were waited for: after them.
+            return Ok(());
+        }
+        if next.positions.is_some() && self.dry != Some(version) {
+            // Likewise: where partitions stand is said once nothing is in flight.
             return Ok(());
         }
         let begun = Instant::now();
@@ -72,15 +82,28 @@ impl Flow {
         if self.topics != next.topics {
             self.topics.clone_from(&next.topics);
             self.consumer.subscribe(next.topics.iter().map(String::as_str))?;
+            self.settle_for_none();
         }
         self.health.follows(program.generation);
         Ok(())
     }
 
-    /// Where each partition goes on under the new generation.
+    /// Lets what is in flight settle, for a while: of a route that moves to another group, this one knows nothing any more once
+    /// it has gone over.
+    fn run_dry(&mut self, program: &Program) -> Result<(), kafka::Error> {
+        let deadline = Instant::now() + DRY_TIMEOUT;
+        let is_wet = |flow: &Self| flow.sink.in_flight() > 0 || flow.sink.has_reports();
+        while is_wet(self) && !self.draining && Instant::now() < deadline {
+            self.wait_for_reports(Duration::from_millis(1))?;
+            self.attend(program)?;
+        }
+        Ok(())
+    }
+
+    /// Where a group goes on that gets routes of this one: whatever is in flight all the same may fail, and be of none of them.
     fn positions(&self) -> Vec<(Partition, i64)> {
         let position =
-            |(id, lane): (LaneId, &crate::data::lane::Lane)| Some((lane.partition.clone(), self.engine.position(id)?));
+            |(id, lane): (LaneId, &crate::data::lane::Lane)| Some((lane.partition.clone(), self.engine.unsettled(id)?));
         self.lanes.iter().filter_map(position).collect()
     }
 
@@ -136,7 +159,7 @@ impl Flow {
         let found = self.know_topics(&partitions).and_then(|()| {
             let Self { consumer, topic_ids, starts, .. } = &mut *self;
             let metadata = |topic: &str| program.commit_metadata(topic_ids.get(topic));
-            start::positions(consumer, &partitions, starts, metadata, POSITIONS_TIMEOUT)
+            start::positions(consumer, &partitions, starts, metadata, commits_first(program), POSITIONS_TIMEOUT)
         });
         match found {
             Ok(positions) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::carry::{Flow, Going};
 use super::said::lacks;
 use super::transaction::Settling;
-use crate::config::model::OutOfRange;
+use crate::config::model::{Guarantee, OutOfRange};
 use crate::data::engine::{Input, LaneId};
 use crate::data::lane::Lane;
 use crate::data::note::Note;
@@ -73,11 +73,23 @@ impl Flow {
                     tracing::warn!(error = %code, reason = message, lacks, "The consumer reports an error.");
                 }
                 if code == Code::UNKNOWN_TOPIC_OR_PARTITION {
-                    // A client whose topics are all missing joins no group before there is one: it has what it can have.
-                    self.health.assigned();
+                    self.missing.insert(message);
+                    self.settle_for_none();
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// A client whose topics are all missing joins no group before there is one: it has what it can have. Of each it says so once,
+    /// whatever it is subscribed to later.
+    pub(super) fn settle_for_none(&self) {
+        let is_missing = |topic: &String| {
+            let named = format!(": {topic}: ");
+            self.missing.iter().any(|message| message.contains(&named))
+        };
+        if self.topics.iter().all(is_missing) {
+            self.health.assigned();
         }
     }
 
@@ -104,7 +116,7 @@ impl Flow {
         let found = self.know_topics(&coming).and_then(|()| {
             let Self { consumer, topic_ids, starts, .. } = &mut *self;
             let metadata = |topic: &str| program.commit_metadata(topic_ids.get(topic));
-            start::positions(consumer, &coming, starts, metadata, POSITIONS_TIMEOUT)
+            start::positions(consumer, &coming, starts, metadata, commits_first(program), POSITIONS_TIMEOUT)
         });
         let positions = match found {
             Ok(positions) => positions,
@@ -114,8 +126,8 @@ impl Flow {
                 return Ok(());
             }
         };
-        self.coming.clear();
         self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))?;
+        self.coming.clear();
         for position in positions {
             let partition = (position.topic, position.partition);
             if program.index.reads(&partition.0) {
@@ -262,13 +274,26 @@ impl Flow {
     }
 }
 
+/// Whether where a partition begins is committed by itself. Exactly once it is part of the first transaction: a commit beside
+/// those may come later than they do, and take the group back.
+pub(super) fn commits_first(program: &Program) -> bool {
+    program.guarantee == Guarantee::AtLeastOnce
+}
+
 /// The offset to read from isn't in the log (any more): the group's policy. Where the broker doesn't say where the log
 /// begins or ends, a later turn tries again: nothing is fetched until then.
 pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Result<(), kafka::Error> {
     let Some(lane) = flow.lanes.get(id) else { return Ok(()) };
     let partition = lane.partition.clone();
-    if flow.is_going(id) || lane.routes.is_empty() || flow.is_unreadable(id) {
-        // Whoever gets the partition, or reads its topic again, finds out for themselves.
+    if flow.is_going(id) || lane.routes.is_empty() || !flow.engine.runs(id) {
+        // Whoever gets the partition, or reads its topic again, or goes on with it, finds out for themselves.
+        return Ok(());
+    }
+    if !flow.engine.is_committed(id) {
+        // What was read before is settled first: of what goes on elsewhere nothing runs again.
+        let run = flow.lanes.run(id);
+        flow.step(Input::Barrier)?;
+        flow.ranges.extend(run.map(|run| (id, run)));
         return Ok(());
     }
     let (topic, number) = (&*partition.0, partition.1);
@@ -281,18 +306,26 @@ pub(super) fn out_of_range(program: &Program, flow: &mut Flow, id: LaneId) -> Re
     let begin = match program.out_of_range {
         OutOfRange::Earliest => Begin::Earliest,
         OutOfRange::Latest => Begin::Latest,
-        OutOfRange::Halt => return flow.halt_unreadable(id, Unreadable::OutOfRange),
+        OutOfRange::Halt => {
+            flow.failures.out_of_range(&program.group, topic);
+            return flow.halt_unreadable(id, Unreadable::OutOfRange);
+        }
     };
     let offset = match flow.consumer.offsets_at([(topic, number, begin)].into_iter(), OFFSETS_TIMEOUT) {
         Ok(offsets) => offsets[0],
         Err(error @ kafka::Error::Fatal { .. }) => return Err(error),
         Err(error) => return flow.ask_again(id, &error),
     };
+    flow.failures.out_of_range(&program.group, topic);
+    let before = flow.engine.position(id);
+    let lost = before.map(|before| (offset - before).max(0));
     tracing::warn!(
         topic,
         partition = number,
+        before,
         offset,
-        "The committed offset is not in the log any more: the partition goes on elsewhere (`out_of_range`)."
+        lost,
+        "The offset to read from is not in the log: the partition goes on elsewhere (`out_of_range`)."
     );
     // As if it were assigned anew: what was known of it is about a log that isn't there any more.
     flow.step(Input::Lost { lanes: &[id] })?;
@@ -308,9 +341,19 @@ impl Flow {
         let topic = Arc::clone(&lane.partition.0);
         let now = self.consumer.topic_ids(&[&topic], OFFSETS_TIMEOUT)?.remove(&*topic);
         match now.filter(|now| *now != before) {
-            Some(now) => self.halt_unreadable(id, Unreadable::Recreated { before, now }).map(|()| true),
+            Some(now) => {
+                self.topic_ids.insert(topic, now.clone());
+                self.halt_unreadable(id, Unreadable::Recreated { before, now }).map(|()| true)
+            }
             None => Ok(false),
         }
+    }
+
+    /// Whether a lane was begun on another topic than the one that is known to have its name now.
+    pub(super) fn made_anew(&self, id: LaneId) -> Option<Unreadable> {
+        let lane = self.lanes.get(id)?;
+        let (before, now) = (lane.topic_id.clone()?, self.topic_ids.get(&lane.partition.0).cloned()?);
+        (before != now).then_some(Unreadable::Recreated { before, now })
     }
 
     /// Looks again at partitions whose topics seem to be others than when they were assigned: a client that reads on by a topic's

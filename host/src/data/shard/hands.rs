@@ -24,9 +24,22 @@ pub enum Wish {
     Again,
     /// Skip the event that it stands at, or all up to an offset.
     Skip {
+        /// Where it was seen to stand. Without `to` nothing is skipped elsewhere.
+        at: Option<i64>,
         /// The first event that is run again; none: the one behind where it stands.
         to: Option<i64>,
     },
+}
+
+impl Wish {
+    /// As an operator means it who sees the partition stand at an offset: by the time that it is granted it may stand at another
+    /// event, which nobody named.
+    pub fn meant_at(self, offset: i64) -> Self {
+        match self {
+            Self::Skip { to, .. } => Self::Skip { at: Some(offset), to },
+            Self::Again => Self::Again,
+        }
+    }
 }
 
 /// What became of a wish.
@@ -117,6 +130,12 @@ impl Flow {
                 "messages of it are still in flight, or its transaction is being settled: try again in a moment";
             return Ok(Granted::Refused(message.to_owned()));
         };
+        if let Wish::Skip { at: Some(seen), to: None } = wish
+            && seen != at
+        {
+            let message = format!("it stands at offset {at} by now, and stood at {seen}: nothing is skipped");
+            return Ok(Granted::Refused(message));
+        }
         if let Some(why) = self.unreadable(id) {
             if self.engine.committed_offset(id) != Some(at) {
                 // Under exactly-once they would be lost with their transaction.
@@ -130,7 +149,7 @@ impl Flow {
                 self.step(Input::Again { lanes: &[id] })?;
                 Ok(Granted::Done(format!("it goes on at offset {at}")))
             }
-            Wish::Skip { to } => self.skip(id, partition, at, to),
+            Wish::Skip { to, .. } => self.skip(id, partition, at, to),
         }
     }
 
@@ -197,10 +216,12 @@ impl Flow {
                     "its topic is another one than before: `midplane partition resume` begins it at its first event";
                 return Ok(Granted::Refused(message.to_owned()));
             }
-            (Unreadable::OutOfRange, Wish::Skip { to: Some(to) }) => (lost.at.clamp(begin, end), to.clamp(begin, end)),
+            (Unreadable::OutOfRange, Wish::Skip { to: Some(to), .. }) => {
+                (lost.at.clamp(begin, end), to.clamp(begin, end))
+            }
             (Unreadable::OutOfRange, _) => (lost.at.clamp(begin, end), begin),
             (Unreadable::Damaged { .. }, Wish::Again) => (lost.at, lost.at),
-            (Unreadable::Damaged { .. }, Wish::Skip { to }) => {
+            (Unreadable::Damaged { .. }, Wish::Skip { to, .. }) => {
                 let to = to.unwrap_or(lost.at + 1).clamp(lost.at, end);
                 (to, to)
             }
@@ -293,6 +314,14 @@ fn moved(at: i64, from: i64, to: i64, recreated: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_skipped_is_named_before_it_is_skipped() {
+        for to in [None, Some(9)] {
+            assert_eq!(Wish::Skip { at: None, to }.meant_at(42), Wish::Skip { at: Some(42), to });
+        }
+        assert_eq!(Wish::Again.meant_at(42), Wish::Again);
+    }
 
     #[test]
     fn it_is_said_what_is_lost() {

@@ -9,6 +9,7 @@ mod carry;
 mod counts;
 mod cutover;
 mod failures;
+mod filters;
 mod group;
 mod hands;
 mod health;
@@ -29,7 +30,8 @@ use std::time::{Duration, Instant};
 pub use self::account::{Account, Condition, PartitionAccount};
 use self::carry::Flow;
 use self::failures::Failures;
-pub use self::failures::{Failed, FailureCounts};
+pub use self::failures::{Failed, FailureCounts, OutOfRange, Retried};
+pub use self::filters::{FilterCounts, Filtered};
 pub use self::hands::{Granted, Wish};
 pub use self::health::Health;
 use self::process::Calls;
@@ -76,6 +78,8 @@ pub struct Settings {
     pub handover: Arc<Handover>,
     /// Where it counts what fails.
     pub failures: FailureCounts,
+    /// Where it counts what filters say.
+    pub filtered: FilterCounts,
     /// Where it counts for how long the broker holds its clients back.
     pub throttled: ThrottledTimes,
 }
@@ -121,6 +125,8 @@ pub struct Shard {
     program: Arc<Program>,
     /// The newest of what was handed over that this shard follows.
     version: u64,
+    /// The newest for which nothing was in flight any more, where that was waited for.
+    dry: Option<u64>,
     batch: Batch,
     calls: Calls,
     flow: Flow,
@@ -133,7 +139,7 @@ impl Shard {
     /// # Errors
     /// Where a client setting is refused.
     pub fn start(settings: Settings, commands: Receiver<Command>, health: Arc<Health>) -> Result<Self, kafka::Error> {
-        let Settings { name, connection, client_id, handover, failures, throttled, .. } = settings;
+        let Settings { name, connection, client_id, handover, failures, filtered, throttled, .. } = settings;
         let (version, first) = handover.newer(0).expect("something was handed over before there was a shard");
         let program = Arc::clone(&first.program);
         let consumer = Consumer::new(&ConsumerSettings {
@@ -173,6 +179,7 @@ impl Shard {
             returning: Vec::new(),
             starts: Arc::clone(&first.starts),
             topics: first.topics.clone(),
+            missing: BTreeSet::new(),
             draining: false,
             settling: transactional.then_some(Settling::Begin),
             taken_over_in_vain: 0,
@@ -193,8 +200,8 @@ impl Shard {
             health,
             consumer,
         };
-        let (batch, calls) = (flow.consumer.batch(), Calls::new(&program));
-        Ok(Self { program, version, batch, calls, flow })
+        let (batch, calls) = (flow.consumer.batch(), Calls::new(&program, filtered));
+        Ok(Self { program, version, dry: None, batch, calls, flow })
     }
 
     /// Runs until it is drained.
@@ -202,16 +209,13 @@ impl Shard {
     /// # Errors
     /// Where a client can't go on. What was not committed is read again by whoever gets the partitions.
     pub fn run(mut self) -> Result<Ended, kafka::Error> {
-        let ended = self.turn_until_drained();
-        match ended {
-            Ok(clean) => self.end(clean),
-            Err(error) => {
-                if let Err(error) = self.flow.answer_group() {
-                    tracing::debug!(shard = self.flow.name, %error, "The group is left without its answers.");
-                }
-                Err(error)
-            }
+        let ended = self.turn_until_drained().and_then(|clean| self.end(clean));
+        if ended.is_err()
+            && let Err(error) = self.flow.answer_group()
+        {
+            tracing::debug!(shard = self.flow.name, %error, "The group is left without its answers.");
         }
+        ended
     }
 
     /// Turns, until the drain has ended. Whether it was clean.
@@ -223,26 +227,27 @@ impl Shard {
             }
             self.reach_boundary()?;
             if !self.flow.takes_events() {
-                self.flow.poll_sink(BUSY_WAIT)?;
+                self.flow.wait_for_reports(BUSY_WAIT)?;
                 continue;
             }
             let wait = self.flow.wait();
             self.flow.consumer.drain(&mut self.batch, DRAIN_EVENTS_MAX, DRAIN_BYTES_MAX, wait);
+            let run = self.flow.lanes.newest_run();
             // After the wait, so that what was published meanwhile is not one batch late.
             self.cut_over()?;
-            self.work_off()?;
+            self.work_off(run)?;
         }
     }
 
     /// Leaves the group, so that others take over at once.
-    fn end(mut self, clean: bool) -> Result<Ended, kafka::Error> {
+    fn end(&mut self, clean: bool) -> Result<Ended, kafka::Error> {
         self.batch.clear();
         if !clean {
             self.flow.give_up_at_the_end()?;
             self.flow.sink.purge();
         }
         self.flow.leave()?;
-        self.calls.tell_filters(&self.program);
+        self.calls.filters.say(&self.program);
         let counts = self.flow.sink.counts();
         tracing::info!(
             shard = self.flow.name,
@@ -263,6 +268,8 @@ fn engine_settings(program: &Program) -> EngineSettings {
         commit_interval: program.commit_interval,
         revoke_timeout: Duration::from_secs(5),
         blocked_wait: Duration::from_millis(250),
+        // Each takes 16 bytes.
+        events_max: 1 << 18,
         transaction_timeout: kafka::settings::TRANSACTION_TIMEOUT,
         failed_wait: Backoff { first: Duration::from_millis(250), max: Duration::from_secs(5), jitter: 0.2 },
         // Different for every shard of every host, so that they don't come back all at once.

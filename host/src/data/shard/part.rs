@@ -40,8 +40,9 @@ impl Part<'_, '_> {
     ) -> Result<Option<usize>, kafka::Error> {
         let Some(lane) = flow.lanes.get(self.id) else { return Ok(None) };
         let routes = lane.routes.clone();
-        let Calls { workers, arenas, scratch, picked, counts, messages, .. } = calls;
-        route::select(&program.plans, &routes, self.events, scratch, counts, picked);
+        let Calls { workers, arenas, scratch, picked, filters, messages, .. } = calls;
+        route::select(&program.plans, &routes, self.events, scratch, &mut filters.counts, picked);
+        filters.add(&routes);
         let chosen = choose(self.events, picked, &routes, &program.plans);
         let mut answers = if self.skipped {
             skip::answers(
@@ -208,7 +209,7 @@ impl Part<'_, '_> {
                 let attempts =
                     letters.iter().find(|(of, by, _)| *of == seq && *by == route).map(|(.., attempts)| *attempts);
                 if let Product::Failed { failure, stage } = &product {
-                    flow.count_failure(self.id, event.offset, (route, plan), *stage, failure.kind);
+                    flow.count_failure(self.id, event.offset, (route, plan), *stage, failure);
                 }
                 let place = Place { id: self.id, seq, route, cut: letter::cut_of(self.refused(seq), route) };
                 let result = flow.produce(place, event, plan, &product, attempts);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::carry::Flow;
+use super::filters::{FilterCounts, Filters};
 use super::group::out_of_range;
 use super::part::Part;
 use super::trials::Watch;
@@ -14,7 +15,7 @@ use crate::data::filter::Scratch;
 use crate::data::plugin::Worker;
 use crate::data::plugin::verdicts::Verdicts;
 use crate::data::program::Program;
-use crate::data::route::{Counts, Picked};
+use crate::data::route::Picked;
 use crate::data::stop::Unreadable;
 use crate::kafka::{self, Batch, Code, Entry};
 
@@ -27,7 +28,7 @@ pub(super) struct Calls {
     pub(super) arenas: Vec<Verdicts>,
     pub(super) scratch: Scratch,
     pub(super) picked: Vec<Picked>,
-    pub(super) counts: Vec<Counts>,
+    pub(super) filters: Filters,
     pub(super) messages: Vec<u32>,
     /// What a batch holds of each lane, and which of these are in use.
     parts: Vec<InHand>,
@@ -62,7 +63,7 @@ struct Taken {
 }
 
 impl Calls {
-    pub(super) fn new(program: &Program) -> Self {
+    pub(super) fn new(program: &Program, filtered: FilterCounts) -> Self {
         let mut workers: Vec<_> = program.prepared.iter().map(|prepared| Worker::ready(prepared.clone())).collect();
         Self {
             watch: Watch::new(program, &mut workers),
@@ -70,7 +71,7 @@ impl Calls {
             arenas: Vec::new(),
             scratch: Scratch::default(),
             picked: Vec::new(),
-            counts: vec![Counts::default(); program.plans.len()],
+            filters: Filters::new(program, filtered),
             messages: Vec::new(),
             parts: Vec::new(),
             parts_used: 0,
@@ -92,13 +93,7 @@ impl Calls {
             .collect();
         workers.into_iter().flatten().for_each(Worker::retire);
         self.watch = Watch::new(next, &mut self.workers);
-        let mut counts = vec![Counts::default(); next.plans.len()];
-        for (count, number) in self.counts.iter().zip(before.renumbered(next)) {
-            if let Some(number) = number {
-                counts[usize::from(number)] = *count;
-            }
-        }
-        self.counts = counts;
+        self.filters.adopt(before, next);
     }
 
     /// How many events were answered.
@@ -106,16 +101,9 @@ impl Calls {
         self.events
     }
 
-    /// Says what the filters let pass, and what not: a rule that never matches is seen.
-    pub(super) fn tell_filters(&self, program: &Program) {
-        let filtered = program.plans.iter().zip(&self.counts).filter(|(plan, _)| plan.filter.is_some());
-        for (plan, Counts { matched, not_matched, absent, errors }) in filtered {
-            tracing::info!(route = plan.id, matched, not_matched, absent, errors, "What the route's filter said.");
-        }
-    }
-
-    /// Sorts a batch by lane. Records of one lane mostly come in a row: the last one is looked at first.
-    fn sort(&mut self, batch: &Batch, flow: &mut Flow) {
+    /// Sorts a batch by lane, which was drained when this was the newest run: what a later one reads comes again. Records of one
+    /// lane mostly come in a row: the last one is looked at first.
+    fn sort(&mut self, batch: &Batch, flow: &mut Flow, run: u64) {
         for part in &mut self.parts[..self.parts_used] {
             *part = InHand {
                 records: std::mem::take(&mut part.records),
@@ -127,8 +115,12 @@ impl Calls {
         }
         self.parts_used = 0;
         let mut current = usize::MAX;
+        let any_later = flow.lanes.newest_run() != run;
         for (index, entry) in batch.iter().enumerate() {
             let Some(lane) = flow.lanes.of(entry.place()) else { continue };
+            if any_later && flow.lanes.run(lane).is_some_and(|of_lane| of_lane > run) {
+                continue;
+            }
             // What comes before the client was made to go back lies beyond where the lane goes on.
             if flow.resumes.iter().any(|(waiting, _)| *waiting == lane) {
                 continue;
@@ -174,13 +166,13 @@ impl Calls {
 }
 
 impl Shard {
-    /// Works a drained batch off, lane by lane.
-    pub(super) fn work_off(&mut self) -> Result<(), kafka::Error> {
+    /// Works off, lane by lane, a batch that was drained when this was the newest run.
+    pub(super) fn work_off(&mut self, run: u64) -> Result<(), kafka::Error> {
         let Self { program, batch, calls, flow, .. } = self;
         if batch.is_empty() {
             return Ok(());
         }
-        calls.sort(batch, flow);
+        calls.sort(batch, flow, run);
         for index in 0..calls.parts_used {
             let mut part = std::mem::take(&mut calls.parts[index]);
             let lane = part.lane.expect("parts in use have a lane");
@@ -188,6 +180,8 @@ impl Shard {
             // the lane may have stopped and gone on meanwhile, from an event that comes again: what is in hand lies beyond
             // it, and taking that, or the end behind it, would pass over what lies between.
             let is_ours = |flow: &Flow| flow.lanes.run(lane) == part.run;
+            // One that has stopped goes on from an event before, and meets what stands behind it again.
+            let runs = |flow: &Flow| is_ours(flow) && flow.engine.runs(lane);
             flow.settle_before_more(program)?;
             if !part.records.is_empty() && is_ours(flow) {
                 deliver(program, batch, calls, flow, lane, &part)?;
@@ -195,10 +189,10 @@ impl Shard {
             if let Some(offset) = part.end.filter(|_| is_ours(flow)) {
                 flow.step(Input::End { lane, offset })?;
             }
-            if part.out_of_range && is_ours(flow) {
+            if part.out_of_range && runs(flow) {
                 out_of_range(program, flow, lane)?;
             }
-            if let Some(reason) = part.damaged.take().filter(|_| is_ours(flow)) {
+            if let Some(reason) = part.damaged.take().filter(|_| runs(flow)) {
                 flow.halt_unreadable(lane, Unreadable::Damaged { reason })?;
             }
             calls.parts[index] = part;
@@ -234,6 +228,8 @@ fn deliver(
         Entry::End(_) | Entry::Error { .. } => unreachable!("only records are in hand"),
     });
     let events: Vec<_> = events.collect();
+    // What came due in between may have ended a transaction, and its producer is to be replaced first.
+    flow.settle_before_more(program)?;
     let mut start = 0;
     while start < events.len() {
         let seq = first + start as u64;
@@ -253,6 +249,10 @@ fn deliver(
         }
         let events = &events[start..start + count];
         let part = Part { id, first: seq, attempt, events, skipped, refusals: &refusals };
+        debug_assert!(
+            flow.settling.is_none() || flow.drained.is_some(),
+            "nothing is given to a producer that is to be replaced"
+        );
         match part.answer(program, calls, flow)? {
             Some(answered) => start += answered,
             None => return Ok(()),

@@ -24,6 +24,9 @@ const RIVAL_WITHIN: Duration = Duration::from_secs(600);
 const SAY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long to wait before another producer tries what one could not.
 const RENEW_INTERVAL: Duration = Duration::from_millis(200);
+/// How long what is in flight may take to be acknowledged or refused, before a producer with other batches takes the place of its
+/// own. Another topic, which takes nothing, would have everything wait for as long as that lasts.
+const RESIZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a host that stops may take to abort what it leaves.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,10 @@ pub(super) enum Settling {
     /// The group has to say where its partitions stand.
     ReadBack,
     /// At least once: what is in flight has to be acknowledged or refused, before another producer takes the place of this one.
-    Resize,
+    Resize {
+        /// When it was found that batches have to have another size.
+        since: Instant,
+    },
     /// At least once: the producer can't go on, and another one has to take its place.
     Replace,
 }
@@ -92,7 +98,7 @@ impl Settling {
     /// was given up, or is settled already, meets one that has nothing in flight.
     fn other_batches(settling: Option<Self>, transactional: bool) -> Self {
         match settling {
-            None if !transactional => Self::Resize,
+            None if !transactional => Self::Resize { since: Instant::now() },
             None | Some(Self::Abort) => Self::Renew { committed: false },
             Some(under_way) => under_way,
         }
@@ -109,7 +115,7 @@ impl Flow {
     /// once.
     pub(super) fn settle_before_more(&mut self, program: &Program) -> Result<(), kafka::Error> {
         while !self.takes_events() && self.drained.is_none() {
-            self.poll_sink(Duration::from_millis(1))?;
+            self.wait_for_reports(Duration::from_millis(1))?;
             self.attend(program)?;
         }
         Ok(())
@@ -122,6 +128,16 @@ impl Flow {
         }
         self.step(Input::Barrier)?;
         self.settle_before_more(program)
+    }
+
+    /// Waits for what the producer reports, while nothing is given to it: no batch waits for more records.
+    pub(super) fn wait_for_reports(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
+        self.poll_sink(Duration::ZERO)?;
+        if self.sink.has_reports() {
+            return Ok(());
+        }
+        self.sink.producer().send_now();
+        self.poll_sink(timeout)
     }
 
     /// Takes what the producer reports. Under exactly-once, one that can't go on is replaced: what it wrote is settled by the next.
@@ -282,7 +298,7 @@ impl Flow {
                     self.sink.renew()?;
                     Some(Settling::TakeOver { committed })
                 }
-                Settling::Resize => self.resize()?,
+                Settling::Resize { since } => self.resize(since)?,
                 Settling::Replace => self.replace()?,
                 Settling::TakeOver { committed: true } => self.take_over(None)?,
                 Settling::TakeOver { committed: false } => self.take_over(Some(Settling::ReadBack))?,
@@ -337,10 +353,19 @@ impl Flow {
     }
 
     /// What was refused is told before, so that no event is forgotten.
-    fn resize(&mut self) -> Result<Option<Settling>, kafka::Error> {
+    fn resize(&mut self, since: Instant) -> Result<Option<Settling>, kafka::Error> {
         self.take_reports()?;
         if self.sink.in_flight() > 0 || self.sink.has_reports() {
-            return Ok(Some(Settling::Resize));
+            if since.elapsed() < RESIZE_TIMEOUT {
+                return Ok(Some(Settling::Resize { since }));
+            }
+            let in_flight = self.sink.in_flight();
+            tracing::warn!(
+                shard = self.name,
+                in_flight,
+                "Batches are to be smaller, and a topic takes nothing: its events run again."
+            );
+            return self.replace();
         }
         self.sink.renew()?;
         Ok(None)
@@ -358,7 +383,8 @@ impl Flow {
             return Ok(Some(Settling::Renew { committed: false }));
         }
         if !self.sink.has_begun() {
-            return Ok(Some(Settling::ReadBack));
+            let refuses = self.sink.refuses_to_begin();
+            return Ok(Some(if refuses { Settling::Renew { committed: false } } else { Settling::ReadBack }));
         }
         let ending = self.sink.producer().ending();
         match self.sink.producer().abort_transaction(self.patience.0) {

@@ -16,7 +16,8 @@ const SAY_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Output {
     pub(super) name: String,
     pub(super) topic: Topic,
-    pub(super) bytes_in_flight: usize,
+    /// Of what is in flight.
+    pub(super) weight: usize,
     pub(super) record_bytes_max: usize,
     /// Whether it has refused a letter under its event's time: behind the clock, and ahead of it.
     refuses_times: [bool; 2],
@@ -34,7 +35,7 @@ impl Output {
         Self {
             name: name.to_owned(),
             topic,
-            bytes_in_flight: 0,
+            weight: 0,
             record_bytes_max,
             refuses_times: [false; 2],
             partitions: None,

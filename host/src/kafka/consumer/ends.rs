@@ -55,7 +55,7 @@ impl Consumer {
     /// that stay from there, one too far: the next record is left out, or the offset is out of range. They are paused until
     /// the answer, so that nothing is fetched in between.
     pub(super) fn straighten(&mut self) {
-        if !std::mem::take(&mut self.rebalancing) || self.ended.is_empty() {
+        if !self.rebalancing || self.ended.is_empty() {
             return;
         }
         let places = self.ended.iter().map(|((topic, partition), offset)| (&**topic, *partition, *offset));

@@ -65,7 +65,7 @@ impl Consumer {
                     self.subscribe([])?;
                     Leaving::Unsubscribed
                 }
-                Leaving::Unsubscribed if self.is_member() => return Ok(false),
+                Leaving::Unsubscribed if self.is_member() || self.rebalancing => return Ok(false),
                 Leaving::Unsubscribed => {
                     self.close()?;
                     Leaving::Closing
@@ -110,14 +110,33 @@ impl Consumer {
         let result = unsafe { take_error(rdsys::rd_kafka_consumer_close_queue(self.client.raw(), self.events.raw())) };
         self.surface("leave the group", result)
     }
+
+    /// Answers what the group has asked, with nothing, whichever of both it was: an answer moves the client only from the
+    /// state that waits for it. A client that waits to hear what is assigned never ends, and whoever ends it waits for ever
+    /// (2.12.1, `rd_kafka_cgrp_try_terminate`).
+    fn answer_with_nothing(&mut self) {
+        let answers = [self.assign([].into_iter()), self.unassign([].into_iter())];
+        for error in answers.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "The group is left without its answer.");
+        }
+    }
 }
 
 impl Drop for Consumer {
     /// Leaves the group as well as it can be done without waiting long.
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(1);
-        if let Err(error) = self.leave(PATIENCE) {
-            tracing::debug!(%error, "The group is left without handing its partitions over.");
+        if self.rebalancing {
+            self.answer_with_nothing();
+        }
+        match self.leave(PATIENCE) {
+            Ok(true) => {}
+            // The group may have asked since it was listened to last.
+            Ok(false) => self.answer_with_nothing(),
+            Err(error) => {
+                tracing::debug!(%error, "The group is left without handing its partitions over.");
+                self.answer_with_nothing();
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The native baseline: copies a topic to another with librdkafka's batch calls, at least once, without WebAssembly.
+//! The native baseline: copies a topic to another with librdkafka's batch calls, without WebAssembly.
 //!
-//! `copy-loop SERVERS GROUP FROM TO [--header]`, until SIGTERM. It is subscribed, checks CRCs, carries timestamps, and with
-//! `--header` writes one header as long as the router's. Client settings and allocator are the product's, so that what is
-//! measured between the two is the router alone.
+//! `copy-loop SERVERS GROUP FROM TO [--header] [--exactly-once]`, until SIGTERM. It is subscribed, checks CRCs, carries
+//! timestamps, with `--header` writes one header as long as the router's, and with `--exactly-once` one transaction after the
+//! other, for an interval each, as plainly as can be: it knows no faults and no rebalances. Client settings and allocator are
+//! the product's, so that what is measured between the two is the router alone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(5);
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const HEADER: &str = "--header";
+const EXACTLY_ONCE: &str = "--exactly-once";
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn stop(_: libc::c_int) {
@@ -34,16 +38,18 @@ extern "C" fn stop(_: libc::c_int) {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (servers, group, from, to, header) = match args.as_slice() {
-        [servers, group, from, to] => (servers, group, from, to, false),
-        [servers, group, from, to, "--header"] => (servers, group, from, to, true),
+    let (servers, group, from, to, options) = match args.as_slice() {
+        [servers, group, from, to, options @ ..] if options.iter().all(|o| [HEADER, EXACTLY_ONCE].contains(o)) => {
+            (servers, group, from, to, options)
+        }
         _ => {
-            eprintln!("usage: copy-loop SERVERS GROUP FROM TO [--header]");
+            eprintln!("usage: copy-loop SERVERS GROUP FROM TO [{HEADER}] [{EXACTLY_ONCE}]");
             return ExitCode::from(2);
         }
     };
+    let has = |option| options.contains(&option);
     stop_on_signals();
-    match Loop::new(servers, group, from, to, header).and_then(Loop::run) {
+    match Loop::new(servers, group, from, to, (has(HEADER), has(EXACTLY_ONCE))).and_then(Loop::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("copy-loop: {error}");
@@ -74,6 +80,7 @@ struct Loop {
     from: String,
     to: Topic,
     header: bool,
+    exactly_once: bool,
     drains: VecDeque<Drain>,
     /// The number of the first one of `drains`.
     first: usize,
@@ -81,7 +88,13 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(servers: &str, group: &str, from: &str, to: &str, header: bool) -> Result<Self, Error> {
+    fn new(
+        servers: &str,
+        group: &str,
+        from: &str,
+        to: &str,
+        (header, exactly_once): (bool, bool),
+    ) -> Result<Self, Error> {
         let connection = Connection { bootstrap: servers.to_owned(), client: BTreeMap::new() };
         let client_id = "copy-loop".to_owned();
         let consumer = Consumer::new(&ConsumerSettings {
@@ -94,20 +107,34 @@ impl Loop {
         let mut producer = Producer::new(&ProducerSettings {
             connection,
             client_id,
-            transactional_id: None,
+            transactional_id: exactly_once.then(|| group.to_owned()),
             buffer_bytes: PRODUCER_BUFFER_BYTES,
             record_bytes_max: RECORD_BYTES_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
         })?;
         let to = producer.topic(to)?;
         let from = from.to_owned();
-        Ok(Self { consumer, producer, from, to, header, drains: VecDeque::new(), first: 0, failed: false })
+        Ok(Self {
+            consumer,
+            producer,
+            from,
+            to,
+            header,
+            exactly_once,
+            drains: VecDeque::new(),
+            first: 0,
+            failed: false,
+        })
     }
 
     fn run(mut self) -> Result<(), Error> {
         let mut batch = self.consumer.batch();
         let mut committed = Instant::now();
         let mut value = Vec::new();
+        if self.exactly_once {
+            self.producer.init_transactions(PATIENCE)?;
+            self.producer.begin_transaction()?;
+        }
         while !STOP.load(Ordering::Relaxed) && !self.failed {
             while let Some(happening) = self.consumer.poll(Duration::ZERO) {
                 self.answer(happening)?;
@@ -125,15 +152,45 @@ impl Loop {
                 }
             }
             if committed.elapsed() >= COMMIT_INTERVAL {
-                self.commit()?;
+                if self.exactly_once {
+                    self.end_transaction()?
+                } else {
+                    self.commit()?
+                }
                 committed = Instant::now();
             }
         }
+        if self.exactly_once {
+            return self.end_transaction();
+        }
+        self.settle()?;
+        self.commit()
+    }
+
+    /// Commits all that was read, with all that was written, and begins another transaction.
+    fn end_transaction(&mut self) -> Result<(), Error> {
+        let read = self.drains.iter().flat_map(|drain| drain.positions.iter().copied()).collect::<BTreeMap<_, _>>();
+        if read.is_empty() {
+            return Ok(());
+        }
+        let Self { consumer, producer, from, .. } = self;
+        let offsets = read.iter().map(|(partition, offset)| (from.as_str(), *partition, *offset, ""));
+        producer.send_offsets(consumer, offsets, PATIENCE)?;
+        self.settle()?;
+        self.first += self.drains.len();
+        self.drains.clear();
+        self.producer.commit_transaction(PATIENCE)?;
+        Ok(self.producer.begin_transaction()?)
+    }
+
+    /// Waits for all that is in flight.
+    fn settle(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         while self.producer.in_flight() > 0 && Instant::now() < deadline {
+            self.producer.send_now();
             self.reports(Duration::from_millis(1))?;
         }
-        self.commit()
+        Ok(())
     }
 
     fn answer(&mut self, happening: Happening) -> Result<(), Error> {
@@ -141,8 +198,14 @@ impl Loop {
             |partitions: &[Partition]| partitions.iter().map(|(topic, n)| (topic.to_string(), *n)).collect::<Vec<_>>();
         match happening {
             Happening::Assign(partitions) => {
-                let positions =
-                    start::positions(&mut self.consumer, &partitions, &HashMap::new(), |_| String::new(), PATIENCE)?;
+                let positions = start::positions(
+                    &mut self.consumer,
+                    &partitions,
+                    &HashMap::new(),
+                    |_| String::new(),
+                    !self.exactly_once,
+                    PATIENCE,
+                )?;
                 self.consumer.assign(positions.iter().map(|at| (&*at.topic, at.partition, at.offset)))
             }
             Happening::Revoke { partitions, .. } => {

@@ -16,7 +16,7 @@
 //! | `memory-caught` | allocates until that is denied, frees it all and forwards |
 //! | `leak:N` | allocates N MiB and never frees them, then forwarded; 1 unless said otherwise |
 //! | `poison-ORDER` | forwarded, but the next event of this instance does what ORDER says instead |
-//! | `stack` | recursion without end, with frames on the machine's stack alone |
+//! | `stack:N` | recursion to that depth, with frames on the machine's stack alone, then forwarded; without end unless said otherwise |
 //! | `stack-frames` | likewise, with large frames in the guest's memory |
 //! | `output-bytes:N` | one value of N MiB; 12 unless said otherwise |
 //! | `outputs:N` | N small outputs; 20,000 unless said otherwise |
@@ -129,7 +129,7 @@ fn misbehave(order: &str, number: Option<usize>) {
         "memory" => orders::exhaust_memory(),
         "leak" => orders::leak(number.unwrap_or(1)),
         "memory-caught" => orders::exhaust_memory_and_recover(),
-        "stack" => orders::recurse(),
+        "stack" => orders::recurse(number),
         "stack-frames" => orders::recurse_with_frames(),
         "log" => (0..number.unwrap_or(1_000_000)).for_each(|line| log::info("Told to log.", &[("line", &line)])),
         "log-bytes" => log::info(&"x".repeat(number.unwrap_or(1) << 20), &[]),
@@ -201,6 +201,7 @@ mod tests {
         check("leak:1", 1);
         check("outputs:7", 7);
         check("output-bytes:1", 1);
+        check("stack:10", 1);
         check("log:2", 1);
         check("log-bytes:1", 1);
     }

@@ -49,16 +49,16 @@ pub fn exhaust_memory_and_recover() {
     }
 }
 
-/// Recurses until the machine's stack ends: each call needs next to nothing in the guest's memory.
-pub fn recurse() {
-    fn deeper(depth: u64) -> u64 {
-        match black_box(depth) {
-            u64::MAX => depth,
+/// Recurses so many times, or until the machine's stack ends: each call needs next to nothing in the guest's memory.
+pub fn recurse(times: Option<usize>) {
+    fn deeper(left: u64) -> u64 {
+        match black_box(left) {
+            0 => left,
             // What is done with the result keeps the call from becoming a loop.
-            depth => deeper(depth + 1).rotate_left(depth as u32) ^ depth,
+            left => deeper(left - 1).rotate_left(left as u32) ^ left,
         }
     }
-    black_box(deeper(0));
+    black_box(deeper(times.map_or(u64::MAX, |times| times as u64)));
 }
 
 /// Recurses until the stack in the guest's memory ends.

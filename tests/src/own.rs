@@ -163,9 +163,20 @@ impl Cluster {
     /// # Panics
     /// When it doesn't start, or nobody has said where Kafka's jars are.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start`], with further settings of each broker's.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let nodes = Node::format_three(&jars(), folder.path(), &Interrupt::never());
         let mut nodes = nodes.unwrap_or_else(|failure| panic!("{failure}"));
+        for node in &nodes {
+            node.set(settings).unwrap_or_else(|failure| panic!("{failure}"));
+        }
         // Beside each other: each takes seconds.
         std::thread::scope(|scope| {
             for node in &mut nodes {
@@ -177,7 +188,12 @@ impl Cluster {
 
     /// As tests see it, by the node that stays.
     pub fn broker(&self) -> Broker {
-        Broker::at(&self.nodes[0].address(), false, 3)
+        self.broker_of(self.nodes.len() as i32)
+    }
+
+    /// As [`Self::broker`], with so many copies of topics that are made.
+    pub fn broker_of(&self, copies: i32) -> Broker {
+        Broker::at(&self.nodes[0].address(), false, copies)
     }
 
     /// Kills one of the two nodes that can be missed, as `kill -9` does.

@@ -4,12 +4,14 @@
 
 mod batches;
 mod output;
+mod remains;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use slab::Slab;
 
 use self::output::Output;
+use self::remains::Remains;
 use super::answers::Bound;
 use super::chain::Ready;
 use super::engine::{LaneId, Outcome, Report, Seq};
@@ -136,6 +138,8 @@ pub struct Sink {
     begun: Option<(Instant, SystemTime)>,
     /// Whether its producer has refused to begin one.
     refuses_to_begin: bool,
+    /// Where former ones may still be open.
+    remains: Remains,
     /// A topic that refused batches, nobody knows for which of their records; and the smallest one's bytes.
     refused: Option<(u16, usize)>,
     /// What batches might have before they were made as small as the refused records, and when that was.
@@ -168,6 +172,7 @@ impl Sink {
             over: 0,
             begun: None,
             refuses_to_begin: false,
+            remains: Remains::default(),
             refused: None,
             guessed: None,
             messages: Slab::new(),
@@ -411,14 +416,18 @@ impl Sink {
     /// # Errors
     /// Where the producer can't go on.
     pub fn poll(&mut self, timeout: Duration) -> Result<(), kafka::Error> {
-        let Self { producer, outputs, by_topic, reports, over, messages, topic_bytes_max, trouble, refused, .. } = self;
         let batch_bytes = self.settings.batch_bytes();
+        let Self { producer, outputs, by_topic, reports, over, messages, trouble, refused, remains, .. } = self;
+        let (topic_bytes_max, has_begun) = (self.topic_bytes_max, self.begun.is_some());
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
+            if has_begun {
+                remains.wrote((number, report.partition));
+            }
             let output = &mut outputs[usize::from(number)];
             let before = output.weight;
-            output.weight -= weight(report.bytes, *topic_bytes_max);
-            *over -= usize::from(before >= *topic_bytes_max && output.weight < *topic_bytes_max);
+            output.weight -= weight(report.bytes, topic_bytes_max);
+            *over -= usize::from(before >= topic_bytes_max && output.weight < topic_bytes_max);
             let message = messages.remove(report.opaque);
             let outcome = match report.error {
                 None => Outcome::Acked,
@@ -437,6 +446,9 @@ impl Sink {
                     output.outcome(number, code, report.bytes, &message)
                 }
             };
+            if outcome == Outcome::Failed {
+                remains.failed();
+            }
             reports.push(Report { lane: message.lane, seq: message.seq, outcome });
         })?;
         Ok(())
@@ -497,12 +509,24 @@ impl Sink {
     /// The transaction was committed.
     pub fn committed(&mut self) {
         self.window.committed(Instant::now());
-        self.ended();
+        self.remains.committed();
+        self.begun = None;
     }
 
-    /// The transaction was committed, or aborted.
-    pub fn ended(&mut self) {
+    /// The transaction was aborted.
+    pub fn aborted(&mut self) {
+        self.remains.aborted();
         self.begun = None;
+    }
+
+    /// Whether the transaction has to be aborted, since what a former one has left in its partitions would be committed with it.
+    pub fn meets_remains(&self) -> bool {
+        self.remains.are_met()
+    }
+
+    /// It is known by now whether the transaction that was open when the producer was replaced has been committed.
+    pub fn settled(&mut self, committed: bool) {
+        self.remains.settled(committed);
     }
 
     /// What writes the transactions.
@@ -525,6 +549,7 @@ impl Sink {
     /// Where a topic can't have its name.
     pub fn renew(&mut self) -> Result<(), kafka::Error> {
         self.shrink_batches();
+        self.give_up();
         self.producer = Producer::new(&self.settings)?;
         for output in &mut self.outputs {
             output.topic = self.producer.topic(&output.name)?;
@@ -536,6 +561,13 @@ impl Sink {
         self.reports.clear();
         self.messages.clear();
         Ok(())
+    }
+
+    /// Gives up what the producer has, and its transaction, if one is open.
+    fn give_up(&mut self) {
+        let Self { producer, by_topic, remains, .. } = self;
+        producer.give_up(&mut |report| remains.wrote((by_topic[report.topic.index()], report.partition)));
+        if self.begun.is_some() { self.remains.given_up() } else { self.remains.committed() }
     }
 
     /// The routes have other numbers from here on: by the number that a route had, the one that it has, if it is still there.

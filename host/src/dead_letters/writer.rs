@@ -200,10 +200,13 @@ impl Writer {
         if !self.is_written(&part) {
             return self.replace().map(|()| Ended::Lost);
         }
+        if self.sink.meets_remains() {
+            return self.abort().map(|()| Ended::Lost);
+        }
         let ending = self.sink.producer().ending();
         match self.try_commit() {
             Ok(()) => {
-                self.sink.ended();
+                self.sink.committed();
                 // Its errors come as events, which are served here. One that can't go on is found so by the next part.
                 self.poll(Duration::ZERO);
                 if !self.broken && self.sink.producer().is_suspect(ending) {
@@ -254,6 +257,20 @@ impl Writer {
         }
     }
 
+    /// Aborts the part, so that nothing that an earlier one has left in its partitions is committed with it.
+    fn abort(&mut self) -> Result<(), Error> {
+        match self.sink.producer().abort_transaction(PART_TIMEOUT) {
+            Ok(()) => {
+                self.sink.aborted();
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(topic = self.topic, %error, "A part was not aborted: its producer is replaced.");
+                self.replace()
+            }
+        }
+    }
+
     /// Another producer takes the place of one that failed, unless that failed because another redrive has taken over.
     fn replace(&mut self) -> Result<(), Error> {
         match self.fatal.take() {
@@ -268,7 +285,10 @@ impl Writer {
     fn renew(&mut self) -> Result<(), Error> {
         (self.fatal, self.broken) = (None, false);
         self.sink.renew()?;
-        self.take_over()
+        self.take_over()?;
+        // What was committed all the same is read back, and not written again: to abort over it changes nothing.
+        self.sink.settled(false);
+        Ok(())
     }
 
     fn take_over(&mut self) -> Result<(), Error> {

@@ -23,8 +23,7 @@ use super::settings::ProducerSettings;
 /// How many reports are taken out of an event at a time.
 const REPORTS: usize = 256;
 
-/// How long a producer that is dropped waits for its client to have given up what is in flight, for which no broker is asked; and
-/// how often it is told to.
+/// How long the client may take to give up what is in flight, for which no broker is asked; and how often it is told to.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 const GIVE_UP_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -75,6 +74,8 @@ pub struct Report {
     pub opaque: usize,
     /// Where to.
     pub topic: Topic,
+    /// Which partition of it; below 0 where it had none yet.
+    pub partition: i32,
     /// `None`: acknowledged by all replicas in sync. Otherwise it wasn't written, or nobody knows.
     pub error: Option<Code>,
     /// Whether the error may be that of another record of the same batch.
@@ -415,6 +416,25 @@ impl Producer {
             tracing::warn!(%code, "What the producer holds couldn't be given up.");
         }
     }
+
+    /// As [`Self::purge`], and waits until all of it is reported, and what went wrong with it.
+    pub fn give_up(&mut self, report: &mut impl FnMut(Report)) {
+        let end = Instant::now() + GIVE_UP_TIMEOUT;
+        loop {
+            // Also where all is reported: the client reports what has timed out before it is done with it.
+            self.purge();
+            // An error is one that is known: a producer is given up for it.
+            let _ = self.poll(Duration::ZERO, report);
+            if self.in_flight.records == 0 {
+                break;
+            }
+            if Instant::now() >= end {
+                tracing::warn!(in_flight = self.in_flight.records, "A producer can't give up all that it has.");
+                break;
+            }
+            let _ = self.flush((Instant::now() + GIVE_UP_INTERVAL).min(end), report);
+        }
+    }
 }
 
 /// librdkafka's main thread frees what the transactions' state holds before the threads end that take the broker's answers. An
@@ -422,23 +442,7 @@ impl Producer {
 /// `rd_kafka_txns_term` and `rd_kafka_txn_set_fatal_error`). So no request is left that could be answered.
 impl Drop for Producer {
     fn drop(&mut self) {
-        let end = Instant::now() + GIVE_UP_TIMEOUT;
-        loop {
-            // Also where all is reported: the client reports what has timed out before it is done with it.
-            self.purge();
-            if self.in_flight.records == 0 {
-                break;
-            }
-            if Instant::now() >= end {
-                tracing::warn!(
-                    in_flight = self.in_flight.records,
-                    "A producer is closed before what it wrote is given up."
-                );
-                break;
-            }
-            // An error is one that is known: a producer is dropped for it.
-            let _ = self.flush((Instant::now() + GIVE_UP_INTERVAL).min(end), &mut |_| {});
-        }
+        self.give_up(&mut |_| {});
     }
 }
 
@@ -486,6 +490,7 @@ fn report_of(message: *const rdsys::rd_kafka_message_t, in_flight: &mut InFlight
     Report {
         opaque: message._private as usize,
         topic: Topic(u32::try_from(index).expect("set from a `Topic`")),
+        partition: message.partition,
         error: code.error(),
         unclear: false,
         bytes,

@@ -171,6 +171,12 @@ impl Flow {
             self.settling = Some(Settling::Renew { committed: false });
             return Ok(());
         }
+        if self.sink.meets_remains() {
+            let reason = "what an earlier one wrote may be left in its partitions";
+            tracing::info!(shard = self.name, reason, "The transaction is aborted: its events run again.");
+            self.settling = Some(Settling::Abort);
+            return Ok(());
+        }
         let ending = self.sink.producer().ending();
         match self.try_commit(positions, Instant::now() + COMMIT_TIMEOUT) {
             Ok(()) => {
@@ -187,6 +193,9 @@ impl Flow {
             }
             Err(error) => {
                 tracing::warn!(shard = self.name, %error, "The transaction was not committed: its events run again.");
+                let partition = |id| self.lanes.get(id).map(|lane| lane.partition.clone());
+                self.in_doubt =
+                    positions.iter().filter_map(|(id, position)| Some((partition(*id)?, *position))).collect();
                 self.settling = Some(match self.after(error)? {
                     // Positions of it may still be on their way: they must not meet a later transaction of the same producer.
                     Settling::Abort => Settling::Renew { committed: false },
@@ -389,7 +398,7 @@ impl Flow {
         let ending = self.sink.producer().ending();
         match self.sink.producer().abort_transaction(self.patience.0) {
             Ok(()) => {
-                self.sink.ended();
+                self.sink.aborted();
                 self.poll_sink(Duration::ZERO)?;
                 let suspect = self.sink.producer().is_suspect(ending);
                 Ok(Some(if suspect { Settling::Renew { committed: false } } else { Settling::ReadBack }))
@@ -424,6 +433,12 @@ impl Flow {
             }
         };
         self.read_back_said = None;
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        let is_there = |((topic, number), position): &(kafka::Partition, i64)| {
+            let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
+            found.is_some_and(|found| found.offset >= Some(*position))
+        };
+        self.sink.settled(in_doubt.iter().any(is_there));
         let position = |(id, (topic, number), begin): &(LaneId, kafka::Partition, i64)| {
             let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
             // Where the offset that the group has isn't in the log, it was begun further on.

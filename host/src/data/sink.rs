@@ -422,7 +422,7 @@ impl Sink {
         producer.poll(timeout, &mut |report| {
             let number = by_topic[report.topic.index()];
             if has_begun {
-                remains.wrote((number, report.partition));
+                remains.wrote((number, report.partition), report.offset);
             }
             let output = &mut outputs[usize::from(number)];
             let before = output.weight;
@@ -446,9 +446,6 @@ impl Sink {
                     output.outcome(number, code, report.bytes, &message)
                 }
             };
-            if outcome == Outcome::Failed {
-                remains.failed();
-            }
             reports.push(Report { lane: message.lane, seq: message.seq, outcome });
         })?;
         Ok(())
@@ -513,20 +510,28 @@ impl Sink {
         self.begun = None;
     }
 
+    /// The broker is asked to commit the transaction from here on.
+    pub fn commits(&mut self) {
+        self.remains.commits();
+    }
+
     /// The transaction was aborted.
     pub fn aborted(&mut self) {
-        self.remains.aborted();
+        self.remains.given_up();
         self.begun = None;
     }
 
-    /// Whether the transaction has to be aborted, since what a former one has left in its partitions would be committed with it.
-    pub fn meets_remains(&self) -> bool {
-        self.remains.are_met()
-    }
-
-    /// It is known by now whether the transaction that was open when the producer was replaced has been committed.
-    pub fn settled(&mut self, committed: bool) {
-        self.remains.settled(committed);
+    /// Whether the transaction, all of which is acknowledged, has to be aborted, since what a former one has left in its partitions
+    /// would be committed with it. The broker is asked only where one was given up.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time, or refuses.
+    pub fn meets_remains(&mut self, timeout: Duration) -> Result<bool, kafka::Error> {
+        let Some(places) = self.remains.may_be_met() else { return Ok(false) };
+        let partitions =
+            places.iter().map(|(number, partition)| (self.outputs[usize::from(*number)].topic, *partition));
+        let open = self.producer.open_from(partitions, timeout)?;
+        Ok(self.remains.are_met(places.into_iter().zip(open)))
     }
 
     /// What writes the transactions.
@@ -565,9 +570,14 @@ impl Sink {
 
     /// Gives up what the producer has, and its transaction, if one is open.
     fn give_up(&mut self) {
+        let has_begun = self.begun.is_some();
         let Self { producer, by_topic, remains, .. } = self;
-        producer.give_up(&mut |report| remains.wrote((by_topic[report.topic.index()], report.partition)));
-        if self.begun.is_some() { self.remains.given_up() } else { self.remains.committed() }
+        producer.give_up(&mut |report| {
+            if has_begun {
+                remains.wrote((by_topic[report.topic.index()], report.partition), report.offset);
+            }
+        });
+        self.remains.given_up();
     }
 
     /// The routes have other numbers from here on: by the number that a route had, the one that it has, if it is still there.

@@ -200,8 +200,13 @@ impl Writer {
         if !self.is_written(&part) {
             return self.replace().map(|()| Ended::Lost);
         }
-        if self.sink.meets_remains() {
-            return self.abort().map(|()| Ended::Lost);
+        // Another producer has the broker end this part, and what an earlier one has left with it.
+        let meets_remains = self.sink.meets_remains(PART_TIMEOUT).unwrap_or_else(|error| {
+            tracing::warn!(topic = self.topic, %error, "What the broker has left open is not known.");
+            true
+        });
+        if meets_remains {
+            return self.replace().map(|()| Ended::Lost);
         }
         let ending = self.sink.producer().ending();
         match self.try_commit() {
@@ -249,24 +254,11 @@ impl Writer {
 
     fn try_commit(&mut self) -> Result<(), TransactionError> {
         let deadline = Instant::now() + PART_TIMEOUT;
+        self.sink.commits();
         loop {
             match self.sink.producer().commit_transaction(CALL_TIMEOUT) {
                 Err(TransactionError::Pending { .. }) if Instant::now() < deadline => {}
                 ended => return ended,
-            }
-        }
-    }
-
-    /// Aborts the part, so that nothing that an earlier one has left in its partitions is committed with it.
-    fn abort(&mut self) -> Result<(), Error> {
-        match self.sink.producer().abort_transaction(PART_TIMEOUT) {
-            Ok(()) => {
-                self.sink.aborted();
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(topic = self.topic, %error, "A part was not aborted: its producer is replaced.");
-                self.replace()
             }
         }
     }
@@ -285,10 +277,7 @@ impl Writer {
     fn renew(&mut self) -> Result<(), Error> {
         (self.fatal, self.broken) = (None, false);
         self.sink.renew()?;
-        self.take_over()?;
-        // What was committed all the same is read back, and not written again: to abort over it changes nothing.
-        self.sink.settled(false);
-        Ok(())
+        self.take_over()
     }
 
     fn take_over(&mut self) -> Result<(), Error> {

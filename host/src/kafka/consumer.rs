@@ -23,6 +23,7 @@ use super::native::{
 use super::settings::ConsumerSettings;
 use leave::Leaving;
 pub use offsets::Committed;
+pub(super) use offsets::look_up;
 
 /// The events that a consumer's queue carries.
 const EVENTS: i32 = rdsys::RD_KAFKA_EVENT_REBALANCE | rdsys::RD_KAFKA_EVENT_OFFSET_COMMIT | rdsys::RD_KAFKA_EVENT_ERROR;

@@ -13,11 +13,11 @@ use rdkafka::bindings as rdsys;
 use rdsys::rd_kafka_vtype_t as vtype;
 
 use super::blame::Blame;
-use super::consumer::answered;
+use super::consumer::{answered, look_up};
 use super::describe;
 use super::error::{Code, Error};
 use super::headers::{HeadersRef, OwnedHeaders};
-use super::native::{Client, Event, Kind, Queue, Throttled, c_string, timeout_ms};
+use super::native::{Client, Event, Kind, List, Queue, Throttled, c_string, timeout_ms};
 use super::settings::ProducerSettings;
 
 /// How many reports are taken out of an event at a time.
@@ -76,6 +76,8 @@ pub struct Report {
     pub topic: Topic,
     /// Which partition of it; below 0 where it had none yet.
     pub partition: i32,
+    /// Where it is in that; below 0 where it isn't known to be there.
+    pub offset: i64,
     /// `None`: acknowledged by all replicas in sync. Otherwise it wasn't written, or nobody knows.
     pub error: Option<Code>,
     /// Whether the error may be that of another record of the same batch.
@@ -265,6 +267,27 @@ impl Producer {
             count
         };
         Ok(count.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0))
+    }
+
+    /// From which offset on there may be transactions that are open, of whomever, in each of these partitions: where it ends, if there
+    /// are none.
+    ///
+    /// # Errors
+    /// Where the broker doesn't answer in time, or refuses.
+    ///
+    /// # Panics
+    /// Where a topic is another producer's.
+    pub fn open_from(
+        &self,
+        partitions: impl ExactSizeIterator<Item = (Topic, i32)>,
+        timeout: Duration,
+    ) -> Result<Vec<i64>, Error> {
+        // The protocol's time for the end, as those see it who read what is committed: which a client does unless told otherwise.
+        const LATEST: i64 = -1;
+        let places = partitions.map(|(topic, partition)| (&**self.name(topic), partition, LATEST));
+        let list = List::of(places)?;
+        look_up(&self.client, &list, timeout)?;
+        Ok(list.elements().iter().map(|item| item.offset).collect())
     }
 
     /// The largest batch of records that a topic takes, in bytes, as the broker says now; `None` where it doesn't say.
@@ -491,6 +514,7 @@ fn report_of(message: *const rdsys::rd_kafka_message_t, in_flight: &mut InFlight
         opaque: message._private as usize,
         topic: Topic(u32::try_from(index).expect("set from a `Topic`")),
         partition: message.partition,
+        offset: message.offset,
         error: code.error(),
         unclear: false,
         bytes,

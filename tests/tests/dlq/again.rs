@@ -76,6 +76,28 @@ on_each_broker!(
 );
 
 on_each_broker!(
+    fn a_plugin_that_takes_its_time_answers_each_letter_once(broker: &Broker) {
+        let case = Case::new(broker, ROUTES);
+        // It takes none of them.
+        case.install("subject", &built("fraud-score"));
+        let host = case.folder.start();
+        let slow: Vec<String> = (0..30).map(|number| format!("spin:120 {number}")).collect();
+        let values = slow.iter().map(String::as_str).chain(["transient:2 a", "transient:2 b"]);
+        case.fail(values);
+        stop(host);
+        assert_eq!(case.counts(), (32, 0));
+        case.install("slow", &built("faulty"));
+        let report = case.redrive(&["--plugin", "subject=plugins/slow.wasm", "--attempts", "2", "--execute"]);
+        assert_eq!(
+            (&result(&report)["with_outputs"], &result(&report)["letters"]),
+            (&json!(32), &json!(32)),
+            "{report:#}"
+        );
+        assert_eq!((case.all("out").len(), case.counts()), (32, (0, 32)));
+    }
+);
+
+on_each_broker!(
     fn of_two_redrives_one_goes_on(broker: &Broker) {
         let case = Case::new(broker, ROUTES);
         let host = case.folder.start();

@@ -38,8 +38,9 @@
 //! | outputs forbidden | the right to write to an output topic is taken away, and given back |
 //! | commits forbidden | the right to read in the group is taken away, and given back |
 //! | records gone | records are deleted before they are read: the partition halts, or goes on where the log begins |
-//! | `brokers`: killed | the broker is killed with `kill -9`, and started again on its data |
+//! | `brokers`: killed | the broker is killed with `kill -9` in the middle of a transaction, and started again on its data |
 //! | leaders move | of three nodes, one after the other is killed, and others lead and coordinate |
+//! | leaders are gone | of three nodes, the one is killed that alone has an output partition, while a transaction is open there |
 //! | paused | SIGSTOP to the broker, for longer than sessions last |
 //! | `clocks`: set | the clock of the host, and of the embedded broker, is set an hour ahead, back, a day back, a month ahead; under load, and while all wait |
 //! | `quotas`: used up | the broker allows the host's clients a few kB in a second, and a part of its time |

@@ -82,7 +82,7 @@ on_each_broker!(
         let mut case = Case::start(broker, "mode = 'canary', share = '50%', errors_max = 1.0, latency_max = '1ms'");
         let old = bytes("identity");
         case.deploy_candidate(&bytes("faulty"));
-        let ended = case.produce_until_it_ends(|_| "spin:10");
+        let ended = case.produce_until_it_ends(|_| "spin:25");
         assert_eq!(ended["outcome"], "aborted", "{ended}");
         assert!(ended["reason"].as_str().is_some_and(|reason| reason.contains("`latency_max`")), "{ended}");
         assert_eq!(case.live(), version(&old));
@@ -97,7 +97,7 @@ on_each_broker!(
         let mut case = Case::start(broker, "mode = 'canary', share = '100%', events = 5000, latency_max = '4ms'");
         let old = bytes("identity");
         case.deploy_candidate(&bytes("faulty"));
-        let ended = case.produce_until_it_ends(|number| if number % 20 == 7 { "spin:20" } else { "ok" });
+        let ended = case.produce_until_it_ends(|number| if number % 20 == 7 { "spin:100" } else { "ok" });
         assert_eq!(ended["outcome"], "aborted", "{ended}");
         assert!(ended["latency_us"].as_u64() < Some(4000), "{ended}");
         let reason = ended["reason"].as_str().expect("a reason");

@@ -71,8 +71,6 @@ pub(super) struct Flow {
     pub(super) fenced_at: Option<Instant>,
     /// Since when the group's offsets can't be read back, or when that was said last.
     pub(super) read_back_said: Option<Instant>,
-    /// Where the group stands if the last commit that nobody knows the outcome of was one.
-    pub(super) in_doubt: Vec<(Partition, i64)>,
     /// How often producers could not take their name over since one could.
     pub(super) taken_over_in_vain: u32,
     /// Whether the shard was told to stop.

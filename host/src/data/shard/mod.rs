@@ -186,7 +186,6 @@ impl Shard {
             patience: Patience::default(),
             fenced_at: None,
             read_back_said: None,
-            in_doubt: Vec::new(),
             ranges: Vec::new(),
             drained: None,
             topic_ids: HashMap::new(),

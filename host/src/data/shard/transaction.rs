@@ -171,10 +171,8 @@ impl Flow {
             self.settling = Some(Settling::Renew { committed: false });
             return Ok(());
         }
-        if self.sink.meets_remains() {
-            let reason = "what an earlier one wrote may be left in its partitions";
-            tracing::info!(shard = self.name, reason, "The transaction is aborted: its events run again.");
-            self.settling = Some(Settling::Abort);
+        if let Some(settling) = self.aborts_remains() {
+            self.settling = Some(settling);
             return Ok(());
         }
         let ending = self.sink.producer().ending();
@@ -193,9 +191,6 @@ impl Flow {
             }
             Err(error) => {
                 tracing::warn!(shard = self.name, %error, "The transaction was not committed: its events run again.");
-                let partition = |id| self.lanes.get(id).map(|lane| lane.partition.clone());
-                self.in_doubt =
-                    positions.iter().filter_map(|(id, position)| Some((partition(*id)?, *position))).collect();
                 self.settling = Some(match self.after(error)? {
                     // Positions of it may still be on their way: they must not meet a later transaction of the same producer.
                     Settling::Abort => Settling::Renew { committed: false },
@@ -206,6 +201,25 @@ impl Flow {
         Ok(())
     }
 
+    /// What is left to do where the transaction must not be committed, since the broker has left an earlier one in its partitions.
+    fn aborts_remains(&mut self) -> Option<Settling> {
+        match self.sink.meets_remains(self.patience.0) {
+            Ok(false) => None,
+            Ok(true) => {
+                tracing::warn!(
+                    shard = self.name,
+                    "The broker has left a transaction open that is over: this one is aborted with it, and its events run again."
+                );
+                Some(Settling::Abort)
+            }
+            Err(error) => {
+                self.patience.disappointed();
+                tracing::warn!(shard = self.name, %error, "What the broker has left open is not known: the transaction's events run again.");
+                Some(Settling::Renew { committed: false })
+            }
+        }
+    }
+
     fn try_commit(&mut self, positions: &[(LaneId, i64)], deadline: Instant) -> Result<(), TransactionError> {
         self.sink.begin()?;
         let written = Instant::now();
@@ -213,6 +227,7 @@ impl Flow {
             flow.sink.producer().send_offsets(&flow.consumer, flow.offsets(positions).into_iter(), timeout)
         })?;
         let offsets_us = written.elapsed().as_micros() as u64;
+        self.sink.commits();
         self.insist_on(deadline, |flow, timeout| flow.sink.producer().commit_transaction(timeout))?;
         let (open_us, end_us) = (self.sink.open_for().as_micros() as u64, written.elapsed().as_micros() as u64);
         tracing::debug!(shard = self.name, open_us, offsets_us, end_us, "A transaction was committed.");
@@ -433,12 +448,6 @@ impl Flow {
             }
         };
         self.read_back_said = None;
-        let in_doubt = std::mem::take(&mut self.in_doubt);
-        let is_there = |((topic, number), position): &(kafka::Partition, i64)| {
-            let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
-            found.is_some_and(|found| found.offset >= Some(*position))
-        };
-        self.sink.settled(in_doubt.iter().any(is_there));
         let position = |(id, (topic, number), begin): &(LaneId, kafka::Partition, i64)| {
             let found = committed.iter().find(|found| found.topic == *topic && found.partition == *number);
             // Where the offset that the group has isn't in the log, it was begun further on.

@@ -10,7 +10,7 @@ use rdkafka::bindings as rdsys;
 use super::super::describe::{TopicId, topic_ids};
 use super::super::start::Begin;
 use super::{
-    Code, Consumer, Error, List, Queue, answered, c_string, check_item, check_list, partition_metadata,
+    Client, Code, Consumer, Error, List, Queue, answered, c_string, check_item, check_list, partition_metadata,
     partition_topic, timeout_ms,
 };
 
@@ -130,12 +130,12 @@ impl Consumer {
             };
             (topic, partition, time)
         }))?;
-        self.look_up(&list, timeout)?;
+        look_up(&self.client, &list, timeout)?;
         // Where no record is so new, the answer is -1.
         let open = list.elements().iter().filter(|item| item.offset < 0);
         let open: Vec<_> = open.map(|item| (partition_topic(item), item.partition)).collect();
         let ends = List::of(open.iter().map(|(topic, partition)| (&**topic, *partition, LATEST)))?;
-        self.look_up(&ends, deadline.saturating_duration_since(Instant::now()))?;
+        look_up(&self.client, &ends, deadline.saturating_duration_since(Instant::now()))?;
         let mut ends = ends.elements().iter().map(|item| item.offset);
         let found = list.elements().iter().map(|item| item.offset);
         // There is an end for each that is open.
@@ -160,18 +160,6 @@ impl Consumer {
         (Code::from(code) == Code::NONE && high >= 0).then_some(high)
     }
 
-    fn look_up(&self, list: &List, timeout: Duration) -> Result<(), Error> {
-        const ACTION: &str = "look offsets up";
-        if list.elements().is_empty() {
-            return Ok(());
-        }
-        let milliseconds = timeout_ms(timeout).max(1);
-        // SAFETY: the client and the list are live.
-        let code = unsafe { rdsys::rd_kafka_offsets_for_times(self.client.raw(), list.raw(), milliseconds) };
-        answered(ACTION, code.into(), timeout)?;
-        check_list(ACTION, list)
-    }
-
     pub(in crate::kafka) fn offsets<'a>(
         &self,
         offsets: impl ExactSizeIterator<Item = (&'a str, i32, i64, &'a str)>,
@@ -193,4 +181,17 @@ impl Consumer {
         }
         Ok(list)
     }
+}
+
+/// Has the broker say which offset each time of a list stands for, of records that can be read where only what is committed is.
+pub(in crate::kafka) fn look_up(client: &Client, list: &List, timeout: Duration) -> Result<(), Error> {
+    const ACTION: &str = "look offsets up";
+    if list.elements().is_empty() {
+        return Ok(());
+    }
+    let milliseconds = timeout_ms(timeout).max(1);
+    // SAFETY: the client and the list are live.
+    let code = unsafe { rdsys::rd_kafka_offsets_for_times(client.raw(), list.raw(), milliseconds) };
+    answered(ACTION, code.into(), timeout)?;
+    check_list(ACTION, list)
 }

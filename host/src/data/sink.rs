@@ -517,11 +517,11 @@ impl Sink {
 
     /// The transaction was aborted.
     pub fn aborted(&mut self) {
-        self.remains.given_up();
+        self.remains.aborted();
         self.begun = None;
     }
 
-    /// Whether the transaction, all of which is acknowledged, has to be aborted, since what a former one has left in its partitions
+    /// Whether the transaction, all of which is acknowledged, has to be aborted, since what a former one may have left in its partitions
     /// would be committed with it. The broker is asked only where one was given up.
     ///
     /// # Errors

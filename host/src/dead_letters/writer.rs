@@ -206,6 +206,7 @@ impl Writer {
             true
         });
         if meets_remains {
+            self.sink.aborted();
             return self.replace().map(|()| Ended::Lost);
         }
         let ending = self.sink.producer().ending();

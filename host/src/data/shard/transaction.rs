@@ -208,7 +208,7 @@ impl Flow {
             Ok(true) => {
                 tracing::warn!(
                     shard = self.name,
-                    "The broker has left a transaction open that is over: this one is aborted with it, and its events run again."
+                    "The broker may have left a transaction open that is over: this one is aborted with it, and its events run again."
                 );
                 Some(Settling::Abort)
             }

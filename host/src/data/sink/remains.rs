@@ -57,14 +57,21 @@ impl Remains {
         (self.last, self.end) = (None, End::Open);
     }
 
-    /// The transaction was aborted, or given up with its producer.
-    pub(super) fn given_up(&mut self) {
-        match self.end {
-            End::Open => self.given_up.extend(self.written.keys()),
-            End::Commit => return self.committed(),
-            End::Abort => self.given_up.retain(|place| !self.written.contains_key(place)),
+    /// The transaction was aborted. With it goes what it came across, if it was for that.
+    pub(super) fn aborted(&mut self) {
+        if self.end == End::Abort {
+            self.given_up.retain(|place| !self.written.contains_key(place));
+            self.written.clear();
         }
-        self.written.clear();
+        self.given_up();
+    }
+
+    /// The transaction, if there is one, was given up with its producer.
+    pub(super) fn given_up(&mut self) {
+        if self.end == End::Commit {
+            return self.committed();
+        }
+        self.given_up.extend(std::mem::take(&mut self.written).into_keys());
         (self.last, self.end) = (None, End::Open);
     }
 
@@ -74,17 +81,19 @@ impl Remains {
         meets.then(|| self.written.keys().copied().collect())
     }
 
-    /// Whether the transaction has come across remains, and is to be aborted for that: `open` says from which offset on there is
-    /// something open in each partition that it writes to.
+    /// Whether the transaction may have come across remains, and is to be aborted for that: `open` says from which offset on there
+    /// is something open in each partition that it writes to, of whomever.
     pub(super) fn are_met(&mut self, open: impl Iterator<Item = (Place, i64)>) -> bool {
         let (mut met, mut committed) = (false, false);
         for (place, open) in open {
             let before = self.written.get(&place).copied().flatten().is_none_or(|begun| open < begun);
-            met |= self.given_up.remove(&place) && before;
-            committed |= self.committed.get(&place) == Some(&open);
+            met |= before && self.given_up.contains(&place);
+            committed |= self.committed.get(&place).is_some_and(|begun| open <= *begun);
         }
         if met && !committed {
             self.end = End::Abort;
+        } else {
+            self.given_up.retain(|place| !self.written.contains_key(place));
         }
         met && !committed
     }
@@ -115,8 +124,12 @@ mod tests {
     fn what_was_given_up_is_met_where_it_is_open_until_that_is_aborted() {
         let mut remains = after(Remains::given_up);
         assert!(are_met(&mut remains, &[10]));
+        // It couldn't be.
         remains.given_up();
         remains.wrote((0, 1), 30);
+        assert!(are_met(&mut remains, &[10]));
+        remains.aborted();
+        remains.wrote((0, 1), 40);
         assert_eq!(remains.may_be_met(), None);
     }
 
@@ -134,7 +147,7 @@ mod tests {
         let mut remains = Remains::default();
         remains.wrote((0, 1), 10);
         remains.wrote((0, -1), -1);
-        remains.given_up();
+        remains.aborted();
         for place in [(0, -1), (0, 2), (1, 1)] {
             remains.wrote(place, 20);
         }
@@ -153,7 +166,8 @@ mod tests {
         };
         assert_eq!(after(doubtful).may_be_met(), None);
         // Another one was given up after it, here or in another partition.
-        for (place, open) in [((0, 1), [10].as_slice()), ((0, 2), &[10, 15])] {
+        // Something of another producer's may be older.
+        for (place, open) in [((0, 1), [10].as_slice()), ((0, 2), &[10, 15]), ((0, 2), &[9, 15])] {
             let mut remains = Remains::default();
             remains.wrote((0, 1), 10);
             doubtful(&mut remains);

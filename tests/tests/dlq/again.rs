@@ -81,19 +81,19 @@ on_each_broker!(
         // It takes none of them.
         case.install("subject", &built("fraud-score"));
         let host = case.folder.start();
-        let slow: Vec<String> = (0..30).map(|number| format!("spin:120 {number}")).collect();
+        let slow: Vec<String> = (0..60).map(|number| format!("spin:60 {number}")).collect();
         let values = slow.iter().map(String::as_str).chain(["transient:2 a", "transient:2 b"]);
         case.fail(values);
         stop(host);
-        assert_eq!(case.counts(), (32, 0));
+        assert_eq!(case.counts(), (62, 0));
         case.install("slow", &built("faulty"));
         let report = case.redrive(&["--plugin", "subject=plugins/slow.wasm", "--attempts", "2", "--execute"]);
         assert_eq!(
             (&result(&report)["with_outputs"], &result(&report)["letters"]),
-            (&json!(32), &json!(32)),
+            (&json!(62), &json!(62)),
             "{report:#}"
         );
-        assert_eq!((case.all("out").len(), case.counts()), (32, (0, 32)));
+        assert_eq!((case.all("out").len(), case.counts()), (62, (0, 62)));
     }
 );
 

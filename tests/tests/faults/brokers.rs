@@ -87,6 +87,7 @@ mod leaders_that_move {
             case.pile_up();
             // Of four partitions and of two groups' coordinators some are led by it, and are led by others at once.
             cluster.kill(node);
+            case.proxy.heal();
             let sent = case.payments.sent();
             case.payments.wait_past(sent - 1);
             cluster.start_again(node);

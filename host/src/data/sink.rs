@@ -5,6 +5,7 @@
 mod batches;
 mod output;
 mod remains;
+mod transaction;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,10 +23,7 @@ use super::letter::{self, Cut, Letter};
 use super::origin;
 use super::route::Plan;
 use super::window::Window;
-use crate::kafka::settings::TRANSACTION_TIMEOUT;
-use crate::kafka::{
-    self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, Throttled, TransactionError,
-};
+use crate::kafka::{self, Code, Outgoing, OwnedHeaders, ProduceError, Producer, ProducerSettings, Throttled};
 
 /// How much of the producer's buffer is used before nothing more is begun; the rest is for the event that was.
 const BUFFER_SHARE: usize = 2;
@@ -459,41 +457,6 @@ impl Sink {
         }
     }
 
-    /// Begins a transaction, where none is open.
-    ///
-    /// # Errors
-    /// Where the producer can't go on.
-    pub fn begin(&mut self) -> Result<(), TransactionError> {
-        if self.begun.is_none() {
-            self.producer.begin_transaction().inspect_err(|_| self.refuses_to_begin = true)?;
-            self.begun = Some((Instant::now(), SystemTime::now()));
-        }
-        Ok(())
-    }
-
-    /// Whether its producer has refused to begin a transaction, and would again.
-    pub fn refuses_to_begin(&self) -> bool {
-        self.refuses_to_begin
-    }
-
-    /// Whether a transaction is open.
-    pub fn has_begun(&self) -> bool {
-        self.begun.is_some()
-    }
-
-    /// How long the transaction has been open, if one is.
-    pub fn open_for(&self) -> Duration {
-        self.begun.map_or(Duration::ZERO, |(begun, _)| begun.elapsed())
-    }
-
-    /// Whether the transaction that is open took longer than the broker waits for its end.
-    pub fn is_late(&self) -> bool {
-        self.begun.is_some_and(|(begun, at)| {
-            // The first clock stands still while the machine sleeps, the second one may be set.
-            begun.elapsed().max(at.elapsed().unwrap_or_default()) >= TRANSACTION_TIMEOUT
-        })
-    }
-
     /// For how long the broker has held the producer back, for its quota, since this was asked last.
     pub fn take_throttled(&mut self) -> Throttled {
         let throttled = self.producer.take_throttled();
@@ -501,37 +464,6 @@ impl Sink {
             self.window.held_back(throttled.longest, self.producer.in_flight_bytes(), Instant::now());
         }
         throttled
-    }
-
-    /// The transaction was committed.
-    pub fn committed(&mut self) {
-        self.window.committed(Instant::now());
-        self.remains.committed();
-        self.begun = None;
-    }
-
-    /// The broker is asked to commit the transaction from here on.
-    pub fn commits(&mut self) {
-        self.remains.commits();
-    }
-
-    /// The transaction was aborted.
-    pub fn aborted(&mut self) {
-        self.remains.aborted();
-        self.begun = None;
-    }
-
-    /// Whether the transaction, all of which is acknowledged, has to be aborted, since what a former one may have left in its partitions
-    /// would be committed with it. The broker is asked only where one was given up.
-    ///
-    /// # Errors
-    /// Where the broker doesn't answer in time, or refuses.
-    pub fn meets_remains(&mut self, timeout: Duration) -> Result<bool, kafka::Error> {
-        let Some(places) = self.remains.may_be_met() else { return Ok(false) };
-        let partitions =
-            places.iter().map(|(number, partition)| (self.outputs[usize::from(*number)].topic, *partition));
-        let open = self.producer.open_from(partitions, timeout)?;
-        Ok(self.remains.are_met(places.into_iter().zip(open)))
     }
 
     /// What writes the transactions.
